@@ -1,0 +1,1 @@
+"""Modelyard: one model, from data to live traffic."""

@@ -1,0 +1,1 @@
+"""Versions and aliases. MLflow is the registry; the port says what we need of it."""

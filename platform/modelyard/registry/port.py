@@ -1,0 +1,79 @@
+"""What Modelyard needs of a model registry: six idempotent verbs."""
+
+from collections.abc import Mapping
+from dataclasses import field
+from pathlib import Path
+from typing import Protocol
+
+from modelyard.record import record
+from modelyard.verdict import Verdict
+
+
+@record
+class Version:
+    """A registered version, as it was read."""
+
+    model: str
+    version: str
+    """A whole number as text, as MLflow has it."""
+    digest: str
+    """`sha256:…` of the model archive."""
+    source: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    created_at: float = 0.0
+
+
+@record
+class Candidate:
+    """What is to be registered."""
+
+    model: str
+    archive: str
+    """Path of the `.mar`."""
+    digest: str
+    folder: str
+    """Path of the model folder (`model.json`), from which pyfunc loads."""
+    manifest: str
+    """Path of the signed manifest of digests."""
+    artifacts: Mapping[str, str] = field(default_factory=dict)
+    """Reports to keep with the version: name → path."""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    """Verdicts and lineage: `modelyard.<what>` → value."""
+    run_id: str | None = None
+    """MLflow run of the training, whose child this is."""
+
+
+class Registry(Protocol):
+    """Versions, aliases, tags. Every verb may be repeated.
+
+    Raises everywhere: `Unavailable` when the registry cannot be reached.
+    """
+
+    def register(self, candidate: Candidate) -> Version:
+        """The one version with the candidate's digest; made if it is not there, also when two ask at once."""
+
+    def versions(self, model: str) -> tuple[Version, ...]:
+        """All versions of a model, oldest first; empty when there is no such model."""
+
+    def resolve(self, model: str, alias: str) -> Version | Verdict:
+        """What the alias names now, or why that is unknown."""
+
+    def move_alias(self, model: str, alias: str, version: str, *, expected: str | None) -> None:
+        """Let the alias name `version`.
+
+        Raises:
+            Conflict: the alias named something else than `expected` (None: nothing) just before.
+            BadInput: no such version, or the alias is reserved (`latest`, `v7`).
+        """
+
+    def tag(self, model: str, version: str, tags: Mapping[str, str]) -> None:
+        """Add or overwrite tags of a version."""
+
+    def fetch(self, version: Version, into: Path) -> Path:
+        """The archive of a version as a file below `into`, its digest verified.
+
+        Raises:
+            Tampered: the bytes differ from the digest.
+            BadInput: the version has no archive.
+        """

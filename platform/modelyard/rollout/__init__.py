@@ -1,0 +1,1 @@
+"""The one rollout loop, shared by laptop and cluster: observe, decide, apply."""

@@ -1,0 +1,85 @@
+"""ModelRollout: one attempt to bring one version in. Made by the loop; people set three switches."""
+
+from collections.abc import Mapping
+from dataclasses import field
+from enum import StrEnum
+from typing import Any, Literal
+
+from modelyard.record import record
+from modelyard.spec.deployment import DeploymentSpec, Step
+from modelyard.spec.metadata import API_VERSION, Metadata
+from modelyard.verdict import Verdict
+
+
+class Phase(StrEnum):
+    """Where an attempt stands. The table of transitions is `modelyard.rollout.states`."""
+
+    PENDING = "Pending"
+    """Recorded; nothing was started."""
+    STARTING = "Starting"
+    """The canary's arm is being made ready."""
+    PROGRESSING = "Progressing"
+    """Steps are being walked."""
+    PROMOTING = "Promoting"
+    """All traffic goes to the new arm; the old one is draining."""
+    ROLLING_BACK = "RollingBack"
+    """Weight goes back to stable; alias and tags follow."""
+    SUCCESSFUL = "Successful"
+    FAILED = "Failed"
+
+
+@record
+class RolloutSpec:
+    """Frozen when the attempt is made, but for the three switches."""
+
+    deployment: str
+    version: str
+    digest: str
+    arm: str
+    """Hash of the digest and the serving spec."""
+    serving: DeploymentSpec
+    """The wish as it stood: steps, analysis and runtime of this attempt."""
+    previous: Mapping[str, Any] = field(default_factory=dict)
+    """Stable when the attempt began: `{version, digest, arm}`; empty for the first."""
+    steps: tuple[Step, ...] = ()
+    paused: bool = False
+    abort: bool = False
+    promote: bool = False
+
+
+@record
+class RolloutWeights:
+    """Shares in whole percents by arm."""
+
+    asked: Mapping[str, int] = field(default_factory=dict)
+    confirmed: Mapping[str, int] = field(default_factory=dict)
+
+
+@record
+class RolloutStatus:
+    """What was observed and decided."""
+
+    phase: Phase = Phase.PENDING
+    step: int = 0
+    step_since: float = 0.0
+    started_at: float = 0.0
+    ended_at: float | None = None
+    weights: RolloutWeights = RolloutWeights()
+    analysis: Mapping[str, Any] = field(default_factory=dict)
+    """The evidence's checkpoint (`modelyard.rollout.analysis.Evidence` as JSON)."""
+    verdict: Verdict | None = None
+    alias: Mapping[str, Any] = field(default_factory=dict)
+    """`{before, after}`: the version that the alias named before this attempt, and after its rollback."""
+    timeline: tuple[Mapping[str, Any], ...] = ()
+    """What happened when: `{at, event, message}`; bounded."""
+
+
+@record
+class ModelRollout:
+    """One attempt."""
+
+    metadata: Metadata
+    spec: RolloutSpec
+    status: RolloutStatus = RolloutStatus()
+    api_version: Literal["modelyard.dev/v1alpha1"] = API_VERSION
+    kind: Literal["ModelRollout"] = "ModelRollout"
