@@ -1,0 +1,46 @@
+"""One run at a time on a project. The lock goes with its process, however that ends."""
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from modelyard.errors import BadInput, Busy
+
+
+@contextmanager
+def exclusive(path: Path, *, what: str) -> Iterator[None]:
+    """Hold `path` as a lock file while inside.
+
+    Raises:
+        Busy: another process holds it; the message names the holder.
+        BadInput: the folder cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = path.open("a+")
+    except OSError as error:
+        raise BadInput(
+            f"{path.parent} cannot be written ({error.strerror})", do="give yourself write access or use another folder"
+        ) from None
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Busy(f"{path.parent} is in use: {_holder(path)}", do="wait until it is done, or stop it") from None
+        handle.truncate(0)
+        started = time.strftime("%H:%M:%S")
+        handle.write(json.dumps({"pid": os.getpid(), "what": what, "since": started}))
+        handle.flush()
+        yield
+
+
+def _holder(path: Path) -> str:
+    try:
+        holder = json.loads(path.read_text())
+        return f"{holder['what']} (process {holder['pid']}, since {holder['since']})"
+    except (OSError, ValueError, KeyError):
+        return "another process"
