@@ -1,0 +1,1 @@
+"""Bytes at rest: written whole or not at all, named by their digest."""
