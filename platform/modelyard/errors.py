@@ -20,7 +20,8 @@ class ModelyardError(Exception):
     exit_code = 1
 
     def __init__(self, what: str, *, do: str) -> None:
-        super().__init__(f"{what.rstrip('.')}. {do[:1].upper()}{do[1:].rstrip('.')}.")
+        stop = "" if what.endswith(("?", "!")) else "."
+        super().__init__(f"{what.rstrip('.')}{stop} {do[:1].upper()}{do[1:].rstrip('.')}.")
         self.what = what
         self.do = do
 

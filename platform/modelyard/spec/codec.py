@@ -12,8 +12,8 @@ T = TypeVar("T")
 
 
 @cache
-def adapter(cls: type[T]) -> TypeAdapter[T]:
-    """pydantic's validator of a record, made once."""
+def adapter(cls: Any) -> TypeAdapter[Any]:
+    """The validator of a record, made once."""
     return TypeAdapter(cls)
 
 
@@ -34,11 +34,12 @@ def from_data(cls: type[T], data: Any, *, where: str = "input") -> T:
         BadInput: the data does not fit; the message names `where` and the field.
     """
     try:
-        return adapter(cls).validate_python(data)
+        built: T = adapter(cls).validate_python(data)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         field = ".".join(map(str, first["loc"])) or "the whole"
         raise BadInput(f"{where}: {field}: {first['msg']}", do=f"make it a {cls.__name__}") from None
+    return built
 
 
 def from_json(cls: type[T], text: str | bytes, *, where: str = "input") -> T:

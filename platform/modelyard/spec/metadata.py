@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import field
+from typing import Final
 
 from modelyard.record import record
 
-API_VERSION = "modelyard.dev/v1alpha1"
+API_VERSION: Final = "modelyard.dev/v1alpha1"
 
 
 @record

@@ -1,5 +1,7 @@
 """ModelProject: one file describes one model from data to rollout."""
 
+from collections.abc import Mapping
+from dataclasses import field
 from typing import Literal
 
 from modelyard.record import record
@@ -7,6 +9,7 @@ from modelyard.spec.data import Data
 from modelyard.spec.deployment import Analysis, Rollback, Runtime, Strategy, Traffic
 from modelyard.spec.gates import Compress, GateRule
 from modelyard.spec.metadata import API_VERSION
+from modelyard.spec.metrics import OwnMetric
 from modelyard.spec.train import Code, Train
 
 
@@ -37,6 +40,8 @@ class ModelProject:
     data: Data
     train: Train
     code: Code = Code()
+    metrics: Mapping[str, OwnMetric] = field(default_factory=dict)
+    """The recipe's own metrics that gates may name: name → which way is better."""
     gates: tuple[GateRule, ...] = ()
     compress: Compress = Compress()
     deployment: Deployment = Deployment()

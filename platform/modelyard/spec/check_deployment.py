@@ -1,0 +1,111 @@
+"""What must be true of a deployment, whether it stands in a project or alone."""
+
+import re
+from collections.abc import Iterator
+
+from modelyard.spec.check_numbers import at_least, between, positive
+from modelyard.spec.deployment import Analysis, AnalysisStep, Canary, DeploymentSpec, PauseStep, SetWeight
+from modelyard.spec.problem import FieldPath, Problem, did_you_mean
+from modelyard.spec.project import Deployment
+
+_NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
+_LATENCY = re.compile(r"latency-p([1-9]\d?(?:\.\d)?)")
+
+
+def check_name(name: str, at: FieldPath) -> Iterator[Problem]:
+    """A model's name becomes a registered model, a URL, a Service and a folder: a DNS label serves all of them.
+
+    MLflow lets `/` and `:` through and then cannot address the model (mlflow PR #21458).
+    """
+    if len(name) > 63:
+        yield Problem(field=at, message=f"{len(name)} characters; a name has at most 63")
+    elif not _NAME.fullmatch(name):
+        message = f"{name!r} is no name; use lower-case letters, digits and -, like {_suggestion(name)}"
+        yield Problem(field=at, message=message)
+
+
+def _suggestion(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "digits"
+
+
+def check_alias(alias: str, at: FieldPath) -> Iterator[Problem]:
+    """MLflow reserves `latest` and `v7`, and takes letters, digits, `_` and `-`."""
+    if alias == "latest" or re.fullmatch(r"[vV]\d+", alias):
+        yield Problem(field=at, message=f"{alias} is reserved by MLflow; choose another, like champion")
+    elif not re.fullmatch(r"[A-Za-z0-9_-]{1,255}", alias):
+        yield Problem(field=at, message=f"{alias!r} is no alias; use letters, digits, _ and -")
+
+
+def check_serving(spec: DeploymentSpec | Deployment, given: frozenset[FieldPath], at: FieldPath) -> Iterator[Problem]:
+    """What is wrong with how a model is served and rolled out."""
+    yield from at_least(1, spec.replicas, (*at, "replicas"))
+    yield from at_least(1, spec.rollback.retain, (*at, "rollback", "retain"))
+    server, server_at = spec.runtime.torch_serve, (*at, "runtime", "torchServe")
+    yield from at_least(1, server.workers, (*server_at, "workers"))
+    yield from at_least(1, server.batch_size, (*server_at, "batchSize"))
+    yield from positive(server.response_timeout, (*server_at, "responseTimeout"))
+    if server.batch_size == 1 and (*server_at, "maxBatchDelay") in given:
+        yield Problem(field=(*server_at, "maxBatchDelay"), message="cannot act with batchSize: 1")
+    traffic, traffic_at = spec.traffic, (*at, "traffic")
+    if traffic.port is not None and not 1024 <= traffic.port <= 65535:
+        yield Problem(field=(*traffic_at, "port"), message=f"{traffic.port} is not a port from 1024 to 65535")
+    yield from positive(traffic.timeout, (*traffic_at, "timeout"))
+    yield from between(0, traffic.retries, 10, (*traffic_at, "retries"))
+    yield from _steps(spec.strategy.canary, spec.analysis, (*at, "strategy", "canary"))
+    yield from _analysis(spec.analysis, (*at, "analysis"))
+
+
+def _steps(canary: Canary, analysis: Analysis, at: FieldPath) -> Iterator[Problem]:
+    yield from positive(canary.progress_deadline, (*at, "progressDeadline"))
+    weight = 0
+    for index, step in enumerate(canary.steps):
+        here = (*at, "steps", str(index))
+        match step:
+            case SetWeight(set_weight=new):
+                yield from between(0, new, 100, (*here, "setWeight"))
+                if new <= weight and weight:
+                    yield Problem(field=(*here, "setWeight"), message=f"{new} <= {weight}; weights must ascend")
+                weight = new
+            case PauseStep(pause=pause) if pause.duration is not None:
+                yield from positive(pause.duration, (*here, "pause", "duration"))
+            case AnalysisStep(analysis=gate):
+                if weight == 0:
+                    message = "no setWeight above 0 stands before it: there is no traffic to compare"
+                    yield Problem(field=(*here, "analysis"), message=message)
+                names = [metric.name for metric in analysis.metrics]
+                for name, margin in gate.margins.items():
+                    margin_at = (*here, "analysis", "margins", name)
+                    if name not in names:
+                        message = f"no metric of the analysis; {did_you_mean(name, names)}"
+                        yield Problem(field=margin_at, message=message)
+                    yield from between(0, margin.fraction, _most(name), margin_at, low_open=True)
+
+
+def _analysis(analysis: Analysis, at: FieldPath) -> Iterator[Problem]:
+    for name, risk in (("falseAlarmRate", analysis.false_alarm_rate), ("missRate", analysis.miss_rate)):
+        if not 0 < risk.fraction < 0.5:
+            yield Problem(field=(*at, name), message=f"{risk} is out of range; it must be above 0% and below 50%")
+    yield from at_least(1, analysis.min_requests, (*at, "minRequests"))
+    yield from at_least(0, analysis.warmup_requests, (*at, "warmupRequests"))
+    yield from positive(analysis.max_duration, (*at, "maxDuration"))
+    if not analysis.metrics:
+        yield Problem(field=(*at, "metrics"), message="is empty: missing evidence never promotes; compare something")
+    for index, metric in enumerate(analysis.metrics):
+        here = (*at, "metrics", str(index))
+        latency = _LATENCY.fullmatch(metric.name)
+        if metric.name != "error-rate" and not latency:
+            message = f"{metric.name!r} is not compared; known are error-rate and latency-pNN, like latency-p90"
+            yield Problem(field=(*here, "name"), message=message)
+        if metric.name in [other.name for other in analysis.metrics[:index]]:
+            yield Problem(field=(*here, "name"), message=f"{metric.name} is given twice")
+        if latency and metric.margin.type == "Absolute":
+            message = "Absolute cannot act on a latency in percent; write Relative"
+            yield Problem(field=(*here, "margin", "type"), message=message)
+        yield from between(
+            0, metric.margin.value.fraction, _most(metric.name), (*here, "margin", "value"), low_open=True
+        )
+
+
+def _most(metric: str) -> float:
+    """The widest margin that still compares: all requests failing, or ten times as slow."""
+    return 1.0 if metric == "error-rate" else 10.0
