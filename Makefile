@@ -23,3 +23,30 @@ $(VENV)/.ready: requirements/lock.txt requirements/torch-$(TORCH).txt requiremen
 		requirements/bootstrap.txt requirements/lock.txt requirements/torch-$(TORCH).txt
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
+
+demo: setup ## Three versions of a model, from data to live traffic, with a bad one rolled back (state in .modelyard/demo)
+	@$(BIN)/python examples/digits/demo.py
+
+test: setup ## Every test that this machine can run, with coverage
+	@$(PYTEST) -n 2 -m "not process" --cov --cov-report= -q
+	@$(PYTEST) -n 2 -m process --cov --cov-append --cov-report=term:skip-covered -q
+
+test-unit: setup ## The tests that need no process, in seconds
+	@$(PYTEST) -n 2 tests/unit -m "not process" -q
+
+check: setup ## Lint, types, import contracts, formatting, spelling
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/codespell
+
+format: setup ## Format and fix what can be fixed
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+lock: setup ## Resolve requirements.in anew into the hashed lock
+	@PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/python requirements/lock.py $(WHEELS)
+
+clean: ## Remove what was built here: the environment, caches, the demo's state
+	rm -rf $(VENV) .modelyard .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage* htmlcov
