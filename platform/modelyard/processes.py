@@ -2,7 +2,7 @@
 
 Three things keep orphans away, since none alone is enough:
 
-- a *parent-death signal* (`prctl(PR_SET_PDEATHSIG)`) on the child itself, which torchrun and Java pass on in good order.
+- a *parent-death signal* (`prctl(PR_SET_PDEATHSIG)`) on the child itself, which torchrun and Java pass on in order.
   The kernel sends it when the **thread** that forked ends, so one thread that never ends does all forks;
 - a *guard*, one tiny process for each of ours, which holds a pipe to us. When we are gone, however that happened, it
   ends the whole process group of each child: Java's workers too, which get no signal of their own;
