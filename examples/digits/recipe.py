@@ -1,4 +1,4 @@
-"""Three recipes for handwritten digits: an MLP, a CNN, and a CNN whose answers have a bug that only live traffic shows."""
+"""Three recipes for handwritten digits: an MLP, a CNN, and a CNN with a bug that only live traffic shows."""
 
 import statistics
 import time
@@ -6,7 +6,6 @@ import time
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 
 class Mlp:
@@ -19,7 +18,7 @@ class Mlp:
         return MlpNet(self.width)
 
     def loss(self, outputs: Tensor, batch: dict) -> Tensor:
-        return F.cross_entropy(outputs, batch["label"])
+        return nn.functional.cross_entropy(outputs, batch["label"])
 
 
 class Cnn(Mlp):

@@ -1,0 +1,1 @@
+"""A run's record and results, gathered into what `reports` renders."""

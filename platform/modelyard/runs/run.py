@@ -1,0 +1,315 @@
+"""The way of one model through the ten stages. Each stage is a call of its package's one function."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from modelyard.compression.compress import CompressionReport, compress
+from modelyard.data.prepare import PreparedData, prepare, source_digest
+from modelyard.evaluation.evaluate import evaluate
+from modelyard.evaluation.gate import GateReport, gate
+from modelyard.evaluation.report import EvaluationReport
+from modelyard.model.predictor import digest_of
+from modelyard.packaging.package import Package, package
+from modelyard.packaging.try_out import try_out
+from modelyard.registry.port import Candidate, Registry, Version
+from modelyard.rollout.ports import Records
+from modelyard.runs.champion import Champion, champion_of
+from modelyard.runs.rollout import wait_for_verdict, wish
+from modelyard.runs.stages import Stage
+from modelyard.runs.walk import Result, Walk
+from modelyard.spec.codec import to_data
+from modelyard.spec.project import ModelProject
+from modelyard.storage.code import CodeArchive
+from modelyard.training.job import Tracking, TrainedModel, TrainJob
+from modelyard.training.train import train
+from modelyard.verdict import Verdict
+
+T = TypeVar("T")
+
+
+class Refused(Exception):  # noqa: N818 - a gate's answer, not an error
+    """A gate or the live analysis said no, or could not tell."""
+
+    def __init__(self, verdict: Verdict) -> None:
+        super().__init__(verdict.message)
+        self.verdict = verdict
+
+
+@dataclass(frozen=True, kw_only=True)
+class Services:
+    """What is asked for beside files. Called when first needed, since starting them takes seconds."""
+
+    registry: Callable[[], Registry]
+    records: Callable[[], Records]
+    tracking: Callable[[], Tracking | None]
+    alive: Callable[[], bool]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Way:
+    """One project on its way: what every stage needs."""
+
+    walk: Walk
+    project: ModelProject
+    base: Path
+    """Folder that the file's relative paths start from."""
+    code: CodeArchive
+    services: Services
+
+    def to_live_traffic(self) -> None:
+        """Walk all stages.
+
+        Raises:
+            UntilReached: the last stage asked for is done.
+            Refused: a verdict does not let the candidate through.
+            ModelyardError: a stage could not do its work.
+        """
+        data = self.prepare()
+        trained = self.train(data)
+        model = trained.folder / "model"
+        self.evaluate(data, model)
+        champion = self.gate(data, model)
+        chosen, report = self.compress(data, model, champion)
+        packed = self.package(data, chosen)
+        version = self.register(packed, chosen, report, trained.value.run_id)
+        if self.promote(version, champion):
+            self.roll_out(version)
+
+    @property
+    def work(self) -> Path:
+        """Where code is unpacked."""
+        return self.walk.state / "work"
+
+    def prepare(self) -> Result[PreparedData]:
+        """Stage 1."""
+        walk, spec = self.walk, self.project.data
+        began = walk.begin(Stage.PREPARE)
+        # The source's bytes are in the key: a changed file is prepared anew, a touched one is not.
+        settings = {"data": to_data(spec), "source": source_digest(spec, base=self.base)}
+        result = walk.result(
+            Stage.PREPARE,
+            PreparedData,
+            settings,
+            lambda out: prepare(spec, base=self.base, out=out, progress=walk.progress(Stage.PREPARE)),
+        )
+        sizes = ", ".join(f"{sum(s.examples for s in shards)} {name}" for name, shards in result.value.splits.items())
+        walk.note(Stage.PREPARE, began=began, result=result, message=f"{sizes}; {result.value.fingerprint[:19]}")
+        return result
+
+    def train(self, data: Result[PreparedData]) -> Result[TrainedModel]:
+        """Stage 2: goes on from the last checkpoint of a run that was killed."""
+        walk, spec = self.walk, self.project.train
+        began = walk.begin(Stage.TRAIN)
+
+        def act(out: Path) -> TrainedModel:
+            job = TrainJob(
+                train=spec,
+                data=str(data.folder),
+                data_fingerprint=data.value.fingerprint,
+                code=str(self.code.path),
+                code_digest=self.code.digest,
+                tracking=self.services.tracking(),
+            )
+            return train(job, out=out, progress=walk.progress(Stage.TRAIN))
+
+        settings = {"train": to_data(spec), "data": data.value.fingerprint, "code": self.code.digest}
+        result = walk.result(Stage.TRAIN, TrainedModel, settings, act, resumable=True)
+        told = f"{len(result.value.epochs)} epochs, {result.value.world_size} processes"
+        if result.value.epochs:
+            told += f", validation loss {result.value.epochs[-1].validation_loss:.4f}"
+        walk.note(Stage.TRAIN, began=began, result=result, message=told)
+        return result
+
+    def report(self, data: Result[PreparedData], model: Path) -> Result[EvaluationReport]:
+        """The evaluation of one model on the test split: made once for each pair of digests."""
+        slices = tuple(sorted({rule.slice for rule in self.project.gates if rule.slice}))
+        settings = {"model": digest_of(model), "split": data.value.digests["test"], "slices": slices}
+
+        def act(out: Path) -> EvaluationReport:
+            progress = self.walk.progress(Stage.EVALUATE)
+            return evaluate(model, data.folder, "test", slices=slices, work=self.work, out=out, progress=progress)
+
+        return self.walk.result(Stage.EVALUATE, EvaluationReport, settings, act)
+
+    def evaluate(self, data: Result[PreparedData], model: Path) -> None:
+        """Stage 3."""
+        began = self.walk.begin(Stage.EVALUATE)
+        result = self.report(data, model)
+        values = {name: metric.value for name, metric in result.value.metrics.items()}
+        self.walk.keep(metrics=values)
+        self.walk.note(Stage.EVALUATE, began=began, result=result, message=_shown(values))
+
+    def judge(
+        self, report: Result[EvaluationReport], data: Result[PreparedData], champion: Champion
+    ) -> Result[GateReport]:
+        """The rules on a candidate's report and, where there is one, the champion's on the same examples."""
+        theirs = self.report(data, champion.folder) if champion.folder else None
+        rules = self.project.gates
+        settings = {
+            "candidate": report.key,
+            "champion": theirs.key if theirs else None,
+            "missing": to_data(champion.missing) if champion.missing else None,
+            "rules": [to_data(rule) for rule in rules],
+        }
+        other = theirs.value if theirs else champion.missing
+        return self.walk.result(Stage.GATE, GateReport, settings, lambda _: gate(report.value, other, rules))
+
+    def gate(self, data: Result[PreparedData], model: Path) -> Champion:
+        """Stage 4."""
+        began = self.walk.begin(Stage.GATE)
+        champion = champion_of(self.services.registry(), self.project, into=self.walk.state / "champions")
+        result = self.judge(self.report(data, model), data, champion)
+        verdict = result.value.verdict
+        self.walk.note(Stage.GATE, began=began, result=result, message=verdict.message, verdict=verdict)
+        return _let_through(verdict, champion)
+
+    def compress(
+        self, data: Result[PreparedData], model: Path, champion: Champion
+    ) -> tuple[Path, Result[EvaluationReport]]:
+        """Stage 5: the chosen variant's folder, evaluated and gated once more: what is gated is what will serve."""
+        walk, spec = self.walk, self.project.compress
+        began = walk.begin(Stage.COMPRESS)
+        batch_size = self.project.deployment.runtime.torch_serve.batch_size
+        settings = {
+            "model": digest_of(model),
+            "compress": to_data(spec),
+            "split": data.value.digests["validation"],
+            "batchSize": batch_size,
+        }
+
+        def act(out: Path) -> CompressionReport:
+            progress = walk.progress(Stage.COMPRESS)
+            return compress(
+                model, data.folder, spec, batch_size=batch_size, threads=1, work=self.work, out=out, progress=progress
+            )
+
+        result = walk.result(Stage.COMPRESS, CompressionReport, settings, act)
+        chosen = result.folder / result.value.chosen
+        report = self.report(data, chosen)
+        verdict = self.judge(report, data, champion).value.verdict
+        values = {name: metric.value for name, metric in report.value.metrics.items()}
+        walk.keep(metrics=values)
+        told = f"chose {result.value.chosen} of {len(result.value.variants)} variants; {_shown(values)}"
+        walk.note(Stage.COMPRESS, began=began, result=result, message=told, verdict=verdict)
+        return _let_through(verdict, (chosen, report))
+
+    def package(self, data: Result[PreparedData], chosen: Path) -> Result[Package]:
+        """Stage 6: an archive that a real server has answered the golden requests from."""
+        walk, project = self.walk, self.project
+        began = walk.begin(Stage.PACKAGE)
+        told = ["answered before"]
+
+        def act(out: Path) -> Package:
+            walk.say(Stage.PACKAGE, "writing the archive")
+            packed = package(chosen, name=project.metadata.name, data=data.folder, work=self.work, out=out)
+            walk.say(Stage.PACKAGE, "asking a real server the golden requests")
+            verdict = try_out(packed, serving=project.deployment.runtime, work=self.work)
+            told[0] = verdict.message
+            return _let_through(verdict, packed)
+
+        settings = {
+            "model": digest_of(chosen),
+            "name": project.metadata.name,
+            "split": data.value.digests["test"],
+            "runtime": to_data(project.deployment.runtime),
+        }
+        result = walk.result(Stage.PACKAGE, Package, settings, act)
+        walk.note(Stage.PACKAGE, began=began, result=result, message=f"{told[0]}; {result.value.digest[:19]}")
+        return result
+
+    def register(
+        self, packed: Result[Package], chosen: Path, report: Result[EvaluationReport], run_id: str | None
+    ) -> Version:
+        """Stage 7: one version for one digest, however often it is asked for; alias `candidate`."""
+        walk, registry, name = self.walk, self.services.registry(), self.project.metadata.name
+        began = walk.begin(Stage.REGISTER)
+        kept = (Stage.PREPARE, Stage.EVALUATE, Stage.GATE, Stage.COMPRESS)
+        version = registry.register(
+            Candidate(
+                model=name,
+                archive=packed.value.archive,
+                digest=packed.value.digest,
+                folder=str(chosen),
+                manifest=packed.value.manifest,
+                artifacts={
+                    f"{entry.stage}.json": str(walk.state / entry.folder / "result.json")
+                    for entry in walk.run.stages
+                    if entry.stage in kept
+                },
+                metrics={metric: value.value for metric, value in report.value.metrics.items()},
+                tags=self.lineage(chosen),
+                run_id=run_id,
+            )
+        )
+        before = registry.resolve(name, "candidate")
+        registry.move_alias(
+            name, "candidate", version.version, expected=before.version if isinstance(before, Version) else None
+        )
+        walk.keep(version=version.version, digest=version.digest)
+        walk.note(Stage.REGISTER, began=began, message=f"version {version.version}, {version.digest[:19]}")
+        return version
+
+    def lineage(self, chosen: Path) -> Mapping[str, str]:
+        """What a version came from, as tags."""
+        run = self.walk.run
+        gated = run.entry(Stage.COMPRESS)
+        return {
+            "modelyard.run": run.id,
+            "modelyard.code": run.code_digest,
+            "modelyard.recipe": run.project.train.recipe.use,
+            "modelyard.variant": chosen.name,
+            "modelyard.gate": gated.verdict.outcome if gated and gated.verdict else "",
+            **{f"modelyard.{entry.stage}.key": entry.key for entry in run.stages if entry.key},
+        }
+
+    def promote(self, version: Version, champion: Champion) -> bool:
+        """Stage 8: move the alias, where the file says so; else say how a person does it."""
+        walk, registry = self.walk, self.services.registry()
+        name, alias = self.project.metadata.name, self.project.alias
+        began = walk.begin(Stage.PROMOTE)
+        automatic = self.project.promote == "automatic"
+        if automatic:
+            now = registry.resolve(name, alias)
+            if not isinstance(now, Version) or now.version != version.version:
+                registry.move_alias(name, alias, version.version, expected=champion.version)
+            told = f"{alias} names version {version.version}"
+        else:
+            told = f"by hand: `modelyard promote {name} {version.version}`, or the alias {alias} in MLflow"
+        walk.note(Stage.PROMOTE, began=began, message=told)
+        return automatic
+
+    def roll_out(self, version: Version) -> None:
+        """Stages 9 and 10 are the rollout loop's: leave the wish, await the verdict, then the end."""
+        walk, project, records = self.walk, self.project, self.services.records()
+        key = wish(records, project)
+        deployment = project.deployment
+        deadline_s = deployment.strategy.canary.progress_deadline.seconds + deployment.analysis.max_duration.seconds
+        for stage in (Stage.ROLLOUT, Stage.SETTLE):
+            began = walk.begin(stage)
+            attempt, verdict = wait_for_verdict(
+                records,
+                key,
+                version=version.version,
+                digest=version.digest,
+                settled=stage is Stage.SETTLE,
+                say=lambda told, stage=stage: walk.say(stage, told),  # type: ignore[misc]
+                alive=self.services.alive,
+                deadline_s=deadline_s + 60,
+            )
+            if attempt:
+                walk.keep(rollout=attempt.metadata.name)
+            told = verdict.message if stage is Stage.ROLLOUT else f"ended as {verdict.outcome}"
+            walk.note(stage, began=began, message=told, verdict=verdict)
+        _let_through(verdict, None)
+
+
+def _let_through(verdict: Verdict, value: T) -> T:
+    if not verdict.lets_through:
+        raise Refused(verdict)
+    return value
+
+
+def _shown(values: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4f}" for name, value in list(values.items())[:3])

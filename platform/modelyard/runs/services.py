@@ -1,0 +1,51 @@
+"""The laptop's services as a run needs them: started together, in the background, while the first stages work."""
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+from modelyard.registry.port import Registry
+from modelyard.rollout.laptop import yard
+from modelyard.rollout.laptop.records import FileRecords
+from modelyard.rollout.ports import Records
+from modelyard.spec.project import ModelProject
+from modelyard.training.job import Tracking
+
+
+class LaptopServices:
+    """MLflow, the router and the rollout loop of one project folder."""
+
+    def __init__(self, home: Path, project: ModelProject, *, needed: bool, say: Callable[[str], None]) -> None:
+        self._home = home
+        self._project = project
+        self._yard: Future[yard.Yard] | None = None
+        if needed and not yard.running(home):
+            say("starting MLflow, the router and the rollout loop in the background (modelyard down stops them)")
+        if needed:
+            starter = ThreadPoolExecutor(max_workers=1, thread_name_prefix="yard")
+            self._yard = starter.submit(yard.up, home)
+            starter.shutdown(wait=False)
+
+    def registry(self) -> Registry:
+        """The registry, once MLflow is up."""
+        from modelyard.registry.mlflow import MLflowRegistry  # noqa: PLC0415 - its import takes seconds
+
+        return MLflowRegistry(self._addresses().mlflow)
+
+    def records(self) -> Records:
+        """Wishes and attempts of this folder."""
+        return FileRecords(self._home / "records")
+
+    def tracking(self) -> Tracking | None:
+        """Where curves go: nowhere when MLflow is neither up nor needed."""
+        if self._yard is None and not yard.running(self._home):
+            return None
+        name = self._project.metadata.name
+        return Tracking(uri=self._addresses().mlflow, experiment=name, run_id=None, run_name=None)
+
+    def alive(self) -> bool:
+        """Whether the rollout loop runs."""
+        return yard.running(self._home) is not None
+
+    def _addresses(self) -> yard.Yard:
+        return self._yard.result(timeout=120) if self._yard else yard.up(self._home)
