@@ -44,7 +44,7 @@ class _Unit(str):
 
     @classmethod
     def __get_pydantic_json_schema__(cls, _schema: object, _handler: object) -> dict[str, Any]:
-        return {"type": "string", "pattern": f"^{cls.pattern}$", "examples": [cls.example]}
+        return {"type": "string", "pattern": f"^{cls.pattern}$", "examples": cls.example.split(" or ")}
 
 
 class Duration(_Unit):

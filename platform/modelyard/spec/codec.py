@@ -1,6 +1,7 @@
 """Records to JSON and back: the one home of pydantic, with `parse` and `schema`."""
 
 import json
+from collections.abc import Callable
 from functools import cache
 from typing import Any, TypeVar
 
@@ -11,10 +12,8 @@ from modelyard.errors import BadInput
 T = TypeVar("T")
 
 
-@cache
-def adapter(cls: Any) -> TypeAdapter[Any]:
-    """The validator of a record, made once."""
-    return TypeAdapter(cls)
+adapter: Callable[[Any], TypeAdapter[Any]] = cache(TypeAdapter)
+"""The validator of a record, made once."""
 
 
 def to_data(value: Any) -> Any:

@@ -39,9 +39,13 @@ class TorchServe:
     """Settings of TorchServe."""
 
     workers: int = 1
+    """Processes in each server."""
     batch_size: int = 1
+    """Requests answered together."""
     max_batch_delay: Duration = Duration("20ms")
+    """How long a request waits for others to join its batch."""
     response_timeout: Duration = Duration("10s")
+    """After this a worker is taken for hung and is replaced."""
 
 
 @record
@@ -49,6 +53,7 @@ class Runtime:
     """The server. A union by `type`."""
 
     type: Literal["TorchServe"] = "TorchServe"
+    """Which server."""
     torch_serve: TorchServe = TorchServe()
 
 
@@ -57,6 +62,7 @@ class SetWeight:
     """Send this share of the traffic, in whole percents, to the canary."""
 
     set_weight: int
+    """From 0 to 100."""
 
 
 @record
@@ -64,6 +70,7 @@ class Pause:
     """Wait this long, or without a duration until somebody resumes."""
 
     duration: Duration | None = None
+    """How long; until somebody resumes when absent."""
 
 
 @record
@@ -71,6 +78,7 @@ class PauseStep:
     """A wait."""
 
     pause: Pause
+    """Wait here."""
 
 
 @record
@@ -78,6 +86,7 @@ class AnalysisGate:
     """Wait for the analysis' verdict, at these margins instead of the metrics' own."""
 
     margins: Mapping[str, Percentage] = field(default_factory=dict)
+    """Metric → margin, instead of the metric's own."""
 
 
 @record
@@ -85,6 +94,7 @@ class AnalysisStep:
     """A wait for the verdict. The analysis itself runs all the time."""
 
     analysis: AnalysisGate
+    """Go on when the analysis is Successful."""
 
 
 Step = SetWeight | PauseStep | AnalysisStep
@@ -100,6 +110,7 @@ class Canary:
         SetWeight(set_weight=50),
         AnalysisStep(analysis=AnalysisGate()),
     )
+    """Walked in order; then the new version gets all traffic."""
     progress_deadline: Duration = Duration("15m")
     """How long an arm may take until it is ready."""
 
@@ -109,6 +120,7 @@ class Strategy:
     """How a new version comes in. A union by `type`."""
 
     type: Literal["Canary"] = "Canary"
+    """Which way."""
     canary: Canary = Canary()
 
 
@@ -117,7 +129,9 @@ class MetricMargin:
     """How much worse than stable is still as good."""
 
     type: Literal["Absolute", "Relative"]
+    """`Absolute`: percentage points. `Relative`: a share of stable's value."""
     value: Percentage
+    """How much."""
 
 
 @record
@@ -125,7 +139,9 @@ class AnalysisMetric:
     """One comparison of canary and stable: `error-rate`, or `latency-pNN`."""
 
     name: str
+    """`error-rate`, or `latency-pNN`."""
     margin: MetricMargin
+    """How much worse than stable is still as good."""
 
 
 @record
@@ -140,12 +156,15 @@ class Analysis:
         AnalysisMetric(name="error-rate", margin=MetricMargin(type="Absolute", value=Percentage("1%"))),
         AnalysisMetric(name="latency-p90", margin=MetricMargin(type="Relative", value=Percentage("50%"))),
     )
+    """What is compared."""
     min_requests: int = 30
     """On each arm, before any verdict."""
     warmup_requests: int = 10
     """First requests of a new arm that enter no comparison."""
     max_duration: Duration = Duration("30m")
+    """When it ends as `onInconclusive` says, without a verdict until then."""
     on_inconclusive: Literal["Rollback", "Pause"] = "Rollback"
+    """What to do without a verdict in time. Never promotes."""
 
 
 @record
@@ -155,6 +174,7 @@ class Traffic:
     port: int | None = None
     """Laptop: where the router listens; a free port when absent."""
     timeout: Duration = Duration("15s")
+    """After this the client is answered with an error."""
     retries: int = 1
     """Within one arm; each failed attempt counts as an error of that arm."""
 
@@ -176,11 +196,13 @@ class DeploymentSpec:
     model: ModelRef
     runtime: Runtime = Runtime()
     replicas: int = 1
+    """Servers of the arm that has all traffic."""
     strategy: Strategy = Strategy()
     analysis: Analysis = Analysis()
     traffic: Traffic = Traffic()
     rollback: Rollback = Rollback()
     paused: bool = False
+    """Hold: no step is taken, nothing is undone."""
 
 
 @record

@@ -128,14 +128,11 @@ def _guess(name: str, kind: type) -> str:
     """The nearest name here, else the same name further down (`train.lr` is `optimizer.lr`)."""
     known = fields_of(kind)
     if nearest(name, known) is None:
-        below = [path for path in _paths_below(kind) if path[-1] == name]
+        below: list[FieldPath] = [path for path in _paths_below(kind) if path[-1] == name]
         if below:
-            return f"did you mean {'.'.join(min(below, key=_depth))}?"
+            shortest = min(below, key=len)
+            return f"did you mean {'.'.join(shortest)}?"
     return did_you_mean(name, known)
-
-
-def _depth(path: FieldPath) -> int:
-    return len(path)
 
 
 @cache

@@ -18,6 +18,15 @@ class ProjectMetadata:
     """The model's name: its registered model, its deployment, its URL."""
 
     name: str
+    """A DNS label: lower-case letters, digits and `-`."""
+
+
+@record
+class ProjectRollback(Rollback):
+    """What happens after a failed rollout. A project is its alias's one follower, so the alias is put back."""
+
+    alias: Literal["Keep", "Restore"] = "Restore"
+    """`Restore` puts the alias back if nobody moved it since."""
 
 
 @record
@@ -26,10 +35,11 @@ class Deployment:
 
     runtime: Runtime = Runtime()
     replicas: int = 1
+    """Servers of the arm that has all traffic."""
     strategy: Strategy = Strategy()
     analysis: Analysis = Analysis()
     traffic: Traffic = Traffic()
-    rollback: Rollback = Rollback(alias="Restore")
+    rollback: ProjectRollback = ProjectRollback()
 
 
 @record
@@ -43,9 +53,14 @@ class ModelProject:
     metrics: Mapping[str, OwnMetric] = field(default_factory=dict)
     """The recipe's own metrics that gates may name: name → which way is better."""
     gates: tuple[GateRule, ...] = ()
+    """Rules that a version must pass; all of them."""
     compress: Compress = Compress()
     deployment: Deployment = Deployment()
     promote: Literal["automatic", "manual"] = "manual"
+    """Whether a version that passed its gates becomes champion by itself."""
     alias: str = "champion"
+    """The alias that the deployment follows."""
     api_version: Literal["modelyard.dev/v1alpha1"] = API_VERSION
+    """Version of this format."""
     kind: Literal["ModelProject"] = "ModelProject"
+    """What this file describes."""

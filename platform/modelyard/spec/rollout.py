@@ -41,7 +41,11 @@ class RolloutSpec:
     """The wish as it stood: steps, analysis and runtime of this attempt."""
     previous: Mapping[str, Any] = field(default_factory=dict)
     """Stable when the attempt began: `{version, digest, arm}`; empty for the first."""
+    wished: str = ""
+    """The arm that the wish named when this attempt was made; once it names a third one, this attempt is superseded."""
     steps: tuple[Step, ...] = ()
+    resumed: int = -1
+    """Pause steps without a duration are over up to this index: `rollout resume` sets it."""
     paused: bool = False
     abort: bool = False
     promote: bool = False
