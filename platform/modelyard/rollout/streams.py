@@ -1,0 +1,182 @@
+"""Counters of two arms, read over time, turned into blocks in which both arms were watched together.
+
+Why blocks: when weights and base rates move together, totals pooled over time abort an identical version
+(Simpson's paradox). A block compares both arms over the same stretch of time, and the shares may change from block to block.
+
+Every metric is an *exceedance*: the share of requests that are worse than a bound. So one stream serves both:
+a row of cumulative counts over bounds, the last one counting all. Error rate is the row `(attempts that were fine, attempts)`.
+"""
+
+import math
+from dataclasses import field, replace
+from itertools import accumulate
+from typing import NamedTuple, Protocol
+
+from modelyard.record import record
+from modelyard.statistics.evalues import Block
+
+MEMORY = 2000.0
+"""Requests after which what was learnt of an arm is half forgotten, so that bets follow a drifting base rate."""
+MIN_PAST = 50.0
+"""Earlier stable requests without which nothing is bet: the first traffic only teaches."""
+BLOCK_SECONDS = 300.0
+"""An open block in which one arm had no traffic for so long is dropped: it is no fair comparison any more."""
+
+
+class Reading(Protocol):
+    """What is read of one arm's counters: `modelyard.rollout.observation.Counts` has this shape."""
+
+    @property
+    def at(self) -> float:
+        """Seconds since the epoch."""
+
+    @property
+    def requests(self) -> int:
+        """Attempts that ended."""
+
+    @property
+    def errors(self) -> int:
+        """Failed attempts."""
+
+    @property
+    def latency(self) -> tuple[int, ...]:
+        """Answers at most as slow as each bound, cumulative over bounds; the last counts all."""
+
+    @property
+    def bounds(self) -> tuple[float, ...]:
+        """Upper bounds in milliseconds, without the last (+Inf)."""
+
+
+Row = tuple[int, ...]
+
+
+@record
+class Arm:
+    """What a stream keeps of one arm."""
+
+    row: tuple[int, ...] = ()
+    """Cumulative counts at the start of the open block; empty before the first reading."""
+    past: tuple[float, ...] = ()
+    """Counts of earlier blocks, old ones fading: what bets are made from."""
+    counted: int = 0
+    """Requests that entered a comparison."""
+
+    def share_over(self, index: int) -> float:
+        """Share of earlier requests beyond bound `index`, kept off 0 and 1."""
+        return (self.past[-1] - self.past[index] + 0.5) / (self.past[-1] + 1)
+
+    def learn(self, block: Row) -> "Arm":
+        """A copy that remembers a block too."""
+        past = self.past or (0.0,) * len(block)
+        fade = min(1.0, MEMORY / (past[-1] + block[-1])) if block[-1] else 1.0
+        return replace(self, past=tuple(round((old + new) * fade, 3) for old, new in zip(past, block, strict=True)))
+
+
+@record
+class Stream:
+    """Two arms' rows, and the open block between them."""
+
+    bounds: tuple[float, ...] = ()
+    opened_at: float = 0.0
+    warmup_left: int = 0
+    """Requests of the new arm that are still left out."""
+    stable: Arm = field(default_factory=Arm)
+    canary: Arm = field(default_factory=Arm)
+    skipped: int = 0
+    """Times that a block was dropped: counters began anew, or an arm stood still for too long."""
+
+    def open_at(self, at: float, stable: Row, canary: Row, *, skipped: int = 0) -> "Stream":
+        """A copy whose open block begins at these rows."""
+        return replace(
+            self,
+            opened_at=at,
+            stable=replace(self.stable, row=stable),
+            canary=replace(self.canary, row=canary),
+            skipped=self.skipped + skipped,
+        )
+
+
+class Closed(NamedTuple):
+    """A finished block: what each arm did, not cumulative over time, cumulative over bounds."""
+
+    stable: Row
+    canary: Row
+
+    def over(self, index: int) -> tuple[Block, Block]:
+        """Both arms' requests, and those beyond bound `index`."""
+        return self.split(index, index)
+
+    def split(self, stable_index: int, canary_index: int) -> tuple[Block, Block]:
+        """Both arms' requests, and those beyond a bound of its own for each arm."""
+        stable, canary = self.stable, self.canary
+        return Block(stable[-1], stable[-1] - stable[stable_index]), Block(
+            canary[-1], canary[-1] - canary[canary_index]
+        )
+
+
+def attempts(reading: Reading) -> tuple[tuple[float, ...], Row] | None:
+    """A reading as bounds and row of the error stream; None when it makes no sense."""
+    values = (reading.at, reading.requests, reading.errors)
+    if not all(isinstance(value, int | float) and math.isfinite(value) for value in values):
+        return None
+    if not 0 <= reading.errors <= reading.requests:
+        return None
+    return (0.0,), (int(reading.requests) - int(reading.errors), int(reading.requests))
+
+
+def answers(reading: Reading) -> tuple[tuple[float, ...], Row] | None:
+    """A reading as bounds and row of the latency stream; None when it has no histogram, or one that makes no sense."""
+    row, bounds = reading.latency, reading.bounds
+    if len(row) < 2 or len(row) != len(bounds) + 1 or not all(math.isfinite(count) for count in (reading.at, *row)):
+        return None
+    if row[0] < 0 or any(later < earlier for earlier, later in zip(row, row[1:], strict=False)):
+        return None
+    return tuple(bounds), tuple(int(count) for count in row)
+
+
+def advance(
+    stream: Stream, at: float, bounds: tuple[float, ...], stable: Row, canary: Row
+) -> tuple[Stream, Closed | None]:
+    """Take one reading of both arms; gives the finished block, once both arms have had traffic in it.
+
+    Left out: what was there before the first reading, warm-up of the new arm, blocks across a reset, late readings, and
+    blocks in which an arm stood still for `BLOCK_SECONDS`.
+    """
+    if not stream.canary.row or bounds != stream.bounds:
+        fresh = replace(stream, bounds=bounds, stable=Arm(counted=stream.stable.counted).learn(stable))
+        fresh = replace(fresh, canary=Arm(counted=stream.canary.counted))
+        return fresh.open_at(at, stable, canary, skipped=int(bool(stream.canary.row))), None
+    new_stable, new_canary = _since(stream.stable.row, stable), _since(stream.canary.row, canary)
+    if new_stable is None or new_canary is None:
+        if at <= stream.opened_at:  # an old reading that came late: what it says is known already
+            return stream, None
+        return stream.open_at(at, stable, canary, skipped=1), None
+    if stream.warmup_left > 0:
+        left = max(0, stream.warmup_left - new_canary[-1])
+        opened = replace(stream, warmup_left=left, stable=stream.stable.learn(new_stable))
+        return opened.open_at(at, stable, canary), None
+    if not new_stable[-1] or not new_canary[-1]:
+        if at - stream.opened_at > BLOCK_SECONDS:
+            return stream.open_at(at, stable, canary, skipped=1), None
+        return stream, None
+    return stream.open_at(at, stable, canary), Closed(new_stable, new_canary)
+
+
+def learn(stream: Stream, block: Closed) -> Stream:
+    """Remember a block, after it was bet on."""
+    return replace(
+        stream,
+        stable=replace(stream.stable.learn(block.stable), counted=stream.stable.counted + block.stable[-1]),
+        canary=replace(stream.canary.learn(block.canary), counted=stream.canary.counted + block.canary[-1]),
+    )
+
+
+def _since(before: Row, now: Row) -> Row | None:
+    """What was counted since; None when the counters began anew.
+
+    Routers interpolate within their own buckets, so that a difference may fall by one from bound to bound: it is straightened.
+    """
+    block = [new - old for old, new in zip(before, now, strict=True)]
+    if min(block) < 0:
+        return None
+    return tuple(min(count, block[-1]) for count in accumulate(block, max))
