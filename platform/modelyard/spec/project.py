@@ -27,6 +27,8 @@ class ProjectRollback(Rollback):
 
     alias: Literal["Keep", "Restore"] = "Restore"
     """`Restore` puts the alias back if nobody moved it since."""
+    retain: int = 3
+    """Old attempts whose records are kept."""
 
 
 @record
