@@ -1,0 +1,121 @@
+"""Where examples come from: one reader for each format, all giving chunks of columns.
+
+A source may be read more than once and gives the same chunks each time: once to look at all examples,
+once to write them. Neither holds more than a chunk.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+from modelyard.data.columns import Columns
+from modelyard.data.split import check_splits
+from modelyard.errors import BadInput
+from modelyard.spec.data import Data, Shards
+from modelyard.storage.atomic import digest_file
+from modelyard.storage.port import open_store
+
+FORMATS = {".csv": "csv", ".tsv": "csv", ".parquet": "parquet", ".jsonl": "jsonl", ".ndjson": "jsonl", ".npz": "npz"}
+
+
+class Source(Protocol):
+    """Examples, by chunks."""
+
+    name: str
+    """What messages call it."""
+    id: str | None
+    """Column that names examples by the nature of the source (an image's path); None: it has none."""
+
+    def types(self) -> dict[str, str]:
+        """Each column's type: number, integer, boolean, text, image or array. May read the whole source."""
+
+    def chunks(self) -> Iterator[Columns]:
+        """The examples, in the source's own order; all chunks have the columns of `types`."""
+
+    def where(self, row: int) -> str:
+        """How a person finds example number `row`, counted from 0."""
+
+
+def check_data(spec: Data) -> None:
+    """Refuse settings that cannot be, before anything is read.
+
+    Raises:
+        BadInput: names the field.
+    """
+    check_splits(spec.splits)
+    if spec.shard_size < 1:
+        raise BadInput(f"data.shardSize is {spec.shard_size}", do="write at least 1")
+    if spec.checks.fill and spec.checks.missing != "fill":
+        raise BadInput("data.checks.fill is set but missing is not fill", do="set data.checks.missing: fill")
+    if spec.labels.classes is not None and spec.labels.kind != "class":
+        raise BadInput(f"data.labels.classes is set but kind is {spec.labels.kind}", do="leave one of them out")
+    if isinstance(spec.source, Shards) and spec != Data(source=spec.source):
+        raise BadInput("data.source.shards takes shards as they are", do="leave out all other fields of data")
+
+
+@contextmanager
+def open_source(spec: Data, base: Path) -> Iterator[Source]:
+    """The reader of `spec.source`; relative paths start at `base`.
+
+    Raises:
+        BadInput: nothing there, an empty file, a folder where a file belongs, or no known format.
+    """
+    assert isinstance(spec.source, str)
+    if spec.source.startswith("bundled:"):
+        from modelyard.data.arrays import bundled  # noqa: PLC0415
+
+        yield bundled(spec.source.removeprefix("bundled:"))
+        return
+    path = (base / Path(spec.source).expanduser()).resolve()
+    if not path.exists():
+        raise BadInput(f"data.source: there is no {path}", do="correct the path; it starts at the folder of the file")
+    kind = spec.format or ("images" if path.is_dir() else FORMATS.get(path.suffix.lower()))
+    if kind is None:
+        raise BadInput(f"data.source: the format of {path.name} is not known", do=f"set data.format: {_formats()}")
+    if kind != "images" and path.is_dir():
+        raise BadInput(f"data.source: {path} is a folder where a {kind} file belongs", do="name the file in it")
+    if kind == "images" and not path.is_dir():
+        raise BadInput(f"data.source: {path} is a file where a folder of images belongs", do="name its folder")
+    if path.is_file() and path.stat().st_size == 0:
+        raise BadInput(f"data.source: {path} is empty", do="name a file with examples")
+    yield _reader(kind)(path, spec)
+
+
+def source_digest(spec: Data, *, base: Path) -> str:
+    """`sha256:…` over the source's bytes: what a stage's key holds, so that changed data are prepared anew.
+
+    Raises:
+        BadInput: there is nothing.
+    """
+    if isinstance(spec.source, Shards) or "://" in spec.source:
+        uri = spec.source.shards if isinstance(spec.source, Shards) else spec.source
+        store = open_store(uri if "://" in uri else str((base / uri).resolve()))
+        lines = [f"{stored.key} {stored.bytes} {stored.version}" for stored in store.list()]
+    elif spec.source.startswith("bundled:"):
+        lines = [spec.source]
+    else:
+        top = (base / Path(spec.source).expanduser()).resolve()
+        if not top.exists():
+            raise BadInput(f"data.source: there is no {top}", do="correct the path; it starts at the file's folder")
+        files = sorted(path for path in top.rglob("*") if path.is_file()) if top.is_dir() else [top]
+        lines = [f"{path.relative_to(top).as_posix()} {digest_file(path)}" for path in files]
+    return "sha256:" + hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _formats() -> str:
+    return ", ".join(sorted({*FORMATS.values(), "images"}))
+
+
+def _reader(kind: str) -> Callable[[Path, Data], Source]:
+    """The class that reads a format; imported when needed, since each brings its own library."""
+    if kind == "npz":
+        from modelyard.data.arrays import NpzSource  # noqa: PLC0415
+
+        return NpzSource
+    if kind == "csv":
+        from modelyard.data.delimited import CsvSource  # noqa: PLC0415
+
+        return CsvSource
+    raise BadInput(f"data.format: {kind} is not known", do=f"use one of {_formats()}")

@@ -1,0 +1,56 @@
+"""A store that is a folder."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from modelyard.errors import BadInput
+from modelyard.storage.atomic import explained
+from modelyard.storage.port import Stored
+
+
+class FolderStore:
+    """Files below `folder`; versions are not kept."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.uri = str(folder)
+
+    def list(self, prefix: str = "") -> Iterator[Stored]:
+        """Files whose key begins with `prefix`, by key."""
+        for path in sorted(self.folder.rglob("*")):
+            key = path.relative_to(self.folder).as_posix()
+            if key.startswith(prefix) and path.is_file():
+                yield Stored(key=key, bytes=path.stat().st_size)
+
+    def read(self, key: str, *, version: str = "") -> bytes:  # noqa: ARG002 - the port's
+        """The bytes of one file."""
+        return self._existing(key).read_bytes()
+
+    @contextmanager
+    def opened(self, key: str, *, version: str = "") -> Iterator[Path]:  # noqa: ARG002 - the port's
+        """The file itself."""
+        yield self._existing(key)
+
+    def write(self, key: str, source: Path) -> Stored:
+        """Copy `source` to `key`, whole or not at all."""
+        target = self._path(key)
+        beside = target.with_name(f".{target.name}.tmp")
+        with explained(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, beside)
+            beside.replace(target)
+        return Stored(key=key, bytes=target.stat().st_size)
+
+    def _path(self, key: str) -> Path:
+        path = self.folder / key
+        if not path.resolve().is_relative_to(self.folder.resolve()):
+            raise BadInput(f"{key} leads out of {self.folder}", do="use a key below it")
+        return path
+
+    def _existing(self, key: str) -> Path:
+        path = self._path(key)
+        if not path.is_file():
+            raise BadInput(f"There is no file {key} in {self.folder}", do="restore it or name another one")
+        return path
