@@ -25,7 +25,7 @@ MAX_RATIO = 200
 class NpzSource:
     """A `.npz` file: each array is a column, its first axis the examples."""
 
-    id = None
+    id: str | None = None
 
     def __init__(self, path: Path, spec: Data) -> None:
         self.path = path
@@ -103,7 +103,7 @@ class NpzSource:
 class ArraySource:
     """Arrays in memory, with ids."""
 
-    id = "id"
+    id: str | None = "id"
 
     def __init__(self, name: str, columns: Columns) -> None:
         self.name = name

@@ -35,8 +35,7 @@ def missing(values: Values) -> npt.NDArray[np.bool_]:
     """(N,): which values are missing; an array with a NaN inside is missing as a whole."""
     if isinstance(values, list):
         return np.fromiter((value is None or bool(np.any(_nan(value))) for value in values), bool, len(values))
-    lacking: npt.NDArray[np.bool_] = _nan(values).reshape(len(values), -1).any(axis=1)
-    return lacking
+    return _any_inside(_nan(values))
 
 
 def infinite(values: Values) -> npt.NDArray[np.bool_]:
@@ -45,8 +44,7 @@ def infinite(values: Values) -> npt.NDArray[np.bool_]:
         return np.fromiter((isinstance(v, np.ndarray) and bool(np.isinf(v).any()) for v in values), bool, len(values))
     if not np.issubdtype(values.dtype, np.floating):
         return np.zeros(len(values), bool)
-    unbounded: npt.NDArray[np.bool_] = np.isinf(values).reshape(len(values), -1).any(axis=1)
-    return unbounded
+    return _any_inside(np.isinf(values))
 
 
 def take(values: Values, index: npt.NDArray[np.intp]) -> Values:
@@ -112,3 +110,8 @@ def _nan(values: Any) -> npt.NDArray[np.bool_]:
         return np.zeros(array.shape, bool)
     nan: npt.NDArray[np.bool_] = np.isnan(array)
     return nan
+
+
+def _any_inside(flags: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """(N, …) → (N,): whether any is set within each value."""
+    return np.asarray(flags.any(axis=tuple(range(1, flags.ndim))), bool)

@@ -23,12 +23,12 @@ BLOCK_BYTES = 8 << 20
 class CsvSource:
     """A CSV file with a header line; `.tsv` is split at tabs."""
 
-    id = None
+    id: str | None = None
 
     def __init__(self, path: Path, spec: Data) -> None:
         self.path = path
         self.name = path.name
-        self._declared = {name: column.type for name, column in spec.columns.items() if column.type}
+        self._declared: dict[str, str] = {name: column.type for name, column in spec.columns.items() if column.type}
         if spec.labels.kind != "number":
             self._declared.setdefault(spec.labels.column, "text")
         for name in (spec.id, spec.splits.group):
@@ -71,7 +71,7 @@ class CsvSource:
     @cached_property
     def _types(self) -> dict[str, str]:
         """Every column starts as the narrowest type and falls back as values refuse."""
-        types = {name: self._declared.get(name, "boolean") for name in self._names}
+        types: dict[str, str] = {name: self._declared.get(name, "boolean") for name in self._names}
         open_names = [name for name in types if name not in self._declared]
         seen = dict.fromkeys(open_names, False)
         for batch in self._batches():
@@ -106,9 +106,7 @@ class CsvSource:
                 return _numbers(_as_boolean(values), pa.bool_())
             return _numbers(values, pa.int64() if kind == "integer" else pa.float64())
         except (pa.ArrowInvalid, KeyError):
-            bad = next(
-                at for at, value in enumerate(values) if value.is_valid and not _reads_as(pa.array([value]), kind)
-            )
+            bad = next(at for at, value in enumerate(values) if not _reads_as(pa.array([value], pa.string()), kind))
             raise BadInput(
                 f"{self.where(row + bad)}: {name} is {values[bad].as_py()!r}, which is no {kind}",
                 do=f"mend it or declare data.columns.{name}.type: text",

@@ -79,7 +79,7 @@ def prepare(spec: Data, *, base: Path, out: Path, progress: Progress | None = No
         plan = decide(spec, source, seen)
         tell(f"writing {sum(map(len, plan.orders.values()))} examples", 0.4)
         with staging(out) as folder:
-            prepared = _write(spec, source, seen, plan, folder, tell)
+            prepared = _write(spec, source, seen, plan, folder=folder, tell=tell)
     return _settled(out, prepared)
 
 
@@ -161,7 +161,7 @@ def _leakage(source: Source, seen: Survey, places: split.Places, leaked: Any) ->
     )
 
 
-def _write(spec: Data, source: Source, seen: Survey, plan: Plan, folder: Path, tell: Progress) -> PreparedData:
+def _write(spec: Data, source: Source, seen: Survey, plan: Plan, *, folder: Path, tell: Progress) -> PreparedData:
     columns = _columns(seen)
     size = min(spec.shard_size, max(1, SHARD_BYTES // _example_bytes(seen)))
     shuffle = Shuffle(folder)
@@ -177,9 +177,9 @@ def _write(spec: Data, source: Source, seen: Survey, plan: Plan, folder: Path, t
         shuffle.add(owners[rows], inner[rows], chunk)
         tell("reading", 0.4 + 0.3 * (begin + length(chunk)) / len(plan.ids))
     splits = {}
-    for name, shards in numbers.items():
+    for name, span in numbers.items():
         splits[name] = tuple(
-            write_shard(folder / f"{name}-{at:05}.arrow", shuffle.shard(shard)) for at, shard in enumerate(shards)
+            write_shard(folder / f"{name}-{at:05}.arrow", shuffle.shard(shard)) for at, shard in enumerate(span)
         )
         tell(f"wrote {name}", 0.7 + 0.2 * len(splits) / len(numbers))
     train = moments(

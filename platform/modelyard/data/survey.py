@@ -114,7 +114,7 @@ def survey(spec: Data, source: Source) -> Survey:
 
 
 def cleaned(spec: Data, source: Source, roles: Roles, chunk: Columns, row: int) -> tuple[Columns, list[int], int]:
-    """Complete examples of a chunk that begins at `row`, their places in the source, and how many values were filled."""
+    """Complete examples of a chunk that begins at `row`, their places in the source, number of filled values."""
     where = partial(_at, source, row)
     kept, filled = fill(spec, {name: chunk[name] for name in roles.kept}, where)
     keep = np.flatnonzero(~incomplete(spec, kept, where))

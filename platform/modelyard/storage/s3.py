@@ -50,10 +50,12 @@ class S3Store:
     def read(self, key: str, *, version: str = "") -> bytes:
         """The bytes of one object."""
         named = {"VersionId": version} if version else {}
-        body: bytes = self._ask(
-            key, lambda: self._client.get_object(Bucket=self._bucket, Key=self._key(key), **named)["Body"].read()
-        )
-        return body
+
+        def read() -> bytes:
+            body: bytes = self._client.get_object(Bucket=self._bucket, Key=self._key(key), **named)["Body"].read()
+            return body
+
+        return self._ask(key, read)
 
     @contextmanager
     def opened(self, key: str, *, version: str = "") -> Iterator[Path]:
