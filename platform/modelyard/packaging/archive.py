@@ -1,0 +1,65 @@
+"""The model archive's bytes: the same files make the same archive, on every machine.
+
+torch-model-archiver stamps the time into its zip and manifest; then the digest, by which a version is known, would
+differ for each packaging of the same model. So this is a zip writer of our own: sorted, dateless, uncompressed.
+"""
+
+import json
+import zipfile
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+
+from modelyard.storage.atomic import digest_bytes
+
+_DATELESS = (1980, 1, 1, 0, 0, 0)
+HANDLER = "modelyard_handler.py"
+
+
+def write_archive(out: Path, entries: Mapping[str, bytes | Path]) -> None:
+    """Write a zip without compression.
+
+    Args:
+        out: the file to write.
+        entries: path in the archive → content, or the file that holds it.
+    """
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as zipped:
+        for name in sorted(entries):
+            info = zipfile.ZipInfo(name, date_time=_DATELESS)
+            info.create_system = 3
+            info.external_attr = 0o100644 << 16
+            content = entries[name]
+            zipped.writestr(info, content if isinstance(content, bytes) else content.read_bytes())
+
+
+def serving_code(name: str) -> dict[str, bytes]:
+    """What every archive carries beside its model: the handler, our `modelyard.model`, TorchServe's own manifest.
+
+    Args:
+        name: the model's name.
+    """
+    spec = find_spec("modelyard.model")
+    assert spec is not None
+    assert spec.submodule_search_locations is not None
+    package = Path(next(iter(spec.submodule_search_locations)))
+    handler = package.parent / "serving" / "handler.py"
+    torchserve = {
+        "createdOn": "01/01/1980 00:00:00",
+        "runtime": "python",
+        "model": {"modelName": name, "handler": HANDLER, "modelVersion": "1.0"},
+        "archiverVersion": "modelyard",
+    }
+    code = {f"modelyard/model/{path.name}": path.read_bytes() for path in package.glob("*.py")}
+    return code | {
+        "modelyard/__init__.py": b'"""The part of Modelyard that reads this archive\'s model."""\n',
+        HANDLER: handler.read_bytes(),
+        "MAR-INF/MANIFEST.json": json.dumps(torchserve, indent=2, sort_keys=True).encode(),
+    }
+
+
+def digests(entries: Mapping[str, bytes | Path]) -> dict[str, str]:
+    """`sha256:…` of each entry."""
+    return {
+        name: digest_bytes(content if isinstance(content, bytes) else content.read_bytes())
+        for name, content in sorted(entries.items())
+    }
