@@ -1,0 +1,321 @@
+"""Envoy as the `Router` of the loop, and for the arms: where each one's servers listen.
+
+What was asked stands in `state.json`, so that a restarted yard routes as before. What Envoy does is read from
+Envoy: a weight is believed when its own configuration shows it, never because a file was written.
+"""
+
+import json
+import socket
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import field, replace
+from pathlib import Path
+from typing import Any
+
+from modelyard.errors import BadInput, Conflict, Unavailable
+from modelyard.processes import free_port, wait_until
+from modelyard.record import record
+from modelyard.rollout.laptop.envoy import Envoy
+from modelyard.rollout.laptop.routes import (
+    LOOPBACK,
+    Limits,
+    Route,
+    cluster_name,
+    clusters,
+    endpoints,
+    endpoints_file,
+    listeners,
+    paths,
+    route_configuration,
+)
+from modelyard.rollout.observation import Weights
+from modelyard.spec.codec import from_json, to_json
+from modelyard.spec.deployment import DeploymentSpec
+from modelyard.storage.atomic import write_text
+
+_CONFIRM_S = 5.0
+
+
+@record
+class Asked:
+    """What the router was asked to do: `state.json`."""
+
+    port: int = 0
+    """Where all models answer; kept over restarts where it is free."""
+    routes: Mapping[str, Route] = field(default_factory=dict)
+    changes: int = 0
+    """Changes of weights so far: where resource versions come from, so that none comes twice."""
+    versions: Mapping[str, int] = field(default_factory=dict)
+    """Key → resource version of its weights."""
+
+
+@record
+class Load:
+    """What an arm is doing."""
+
+    active: int
+    """Requests that it is still answering."""
+    total: int
+    """Attempts that it was ever sent: it stands still once an arm is drained."""
+
+
+class EnvoyRouter:
+    """`Router`, by the files that Envoy watches."""
+
+    def __init__(self, folder: Path, *, log: Path, limits: Limits | None = None) -> None:
+        self._folder = folder.resolve()
+        self._log = log
+        self._limits = limits or Limits()
+        self._lock = threading.RLock()
+        self._asked = _load(self._folder / "state.json")
+        self._endpoints: dict[str, tuple[int, ...]] = {}
+        self._written: dict[str, str] = {}
+        self._envoy: Envoy | None = None
+
+    def start(self) -> None:
+        """Start Envoy, or start it anew when it died; nothing when it runs.
+
+        Raises:
+            Unavailable: it did not come up, or cannot have its port.
+        """
+        with self._lock:
+            if self._envoy is not None and self._envoy.alive():
+                return
+            if self._envoy is not None:
+                self._envoy.stop(grace=0.0)
+                self._envoy = None
+            if not self._asked.port or not _is_free(self._asked.port):
+                self._change(port=free_port())
+            self._publish(self._asked.routes.values())
+            envoy = Envoy.start(self._folder, log=self._log, limits=self._limits)
+            try:
+                wait_until(
+                    lambda: self._asked.port in _listening(envoy),
+                    deadline_s=_CONFIRM_S,
+                    what=f"port {self._asked.port}",
+                )
+            except Unavailable:
+                envoy.stop(grace=0.5)
+                raise
+            self._envoy = envoy
+
+    def stop(self) -> None:
+        """End Envoy; what was asked stays on disk."""
+        with self._lock:
+            if self._envoy is not None:
+                self._envoy.stop()
+                self._envoy = None
+
+    @property
+    def url(self) -> str:
+        """Where all models answer."""
+        return f"http://{LOOPBACK}:{self._asked.port}"
+
+    @property
+    def admin(self) -> str:
+        """Envoy's own pages."""
+        return self.envoy.admin
+
+    @property
+    def envoy(self) -> Envoy:
+        """The process.
+
+        Raises:
+            Unavailable: it does not run.
+        """
+        envoy = self._envoy
+        if envoy is None:
+            raise Unavailable("the router does not run", do="start it with `modelyard up`")
+        return envoy
+
+    # The port of the loop.
+
+    def weights(self, key: str) -> Weights:
+        """What was asked, and what Envoy says it does: None when Envoy cannot be read."""
+        with self._lock:
+            route = self._asked.routes.get(key)
+            asked = dict(route.weights) if route else {}
+            version = self._version(key)
+        try:
+            return Weights(asked=asked, confirmed=self._confirmed(key), resource_version=version)
+        except Unavailable:
+            return Weights(asked=asked, confirmed=None, resource_version=version)
+
+    def set_weights(self, key: str, weights: Mapping[str, int], *, expected: str) -> None:
+        """Ask for these shares; an empty mapping takes the model off the air.
+
+        Raises:
+            Conflict: the weights are not at resource version `expected` any more.
+            BadInput: they are no whole percents that sum to 100, or an arm is unknown.
+        """
+        with self._lock:
+            if (now := self._version(key)) != expected:
+                raise Conflict(f"weights of {key} are at version {now!r}, not {expected!r}", do="look again")
+            route = self._asked.routes.get(key)
+            known = route.arms if route else {}
+            if unknown := sorted(set(weights) - set(known)):
+                raise BadInput(f"{key} has no arm {unknown[0]!r}", do=f"use one of {sorted(known)}, or ensure it first")
+            if weights and (sum(weights.values()) != 100 or min(weights.values()) < 0):
+                raise BadInput(f"weights {dict(weights)} are no shares", do="give whole percents that sum to 100")
+            if route is None or dict(route.weights) == dict(weights):
+                return
+            changes = self._asked.changes + 1
+            self._change(
+                routes={**self._asked.routes, key: replace(route, weights=dict(weights))},
+                changes=changes,
+                versions={**self._asked.versions, key: changes},
+            )
+            self._publish(self._asked.routes.values())
+
+    # For the arms.
+
+    def put_arm(self, key: str, arm: str, version: str, serving: DeploymentSpec) -> None:
+        """Make an arm known; it gets no traffic before a weight says so. Its deployment's traffic settings apply.
+
+        Raises:
+            BadInput: another deployment serves a model of this name, or the wished port is taken.
+        """
+        traffic = serving.traffic
+        with self._lock:
+            before = self._asked.routes.get(key, Route(key=key, model=serving.model.name))
+            after = replace(
+                before,
+                model=serving.model.name,
+                timeout_s=traffic.timeout.seconds,
+                retries=traffic.retries,
+                port=traffic.port,
+                arms={**before.arms, arm: version},
+            )
+            if after == self._asked.routes.get(key):
+                return
+            self._refuse_clash(before, after)
+            self._put(after)
+            self._publish(self._asked.routes.values())
+
+    def set_endpoints(self, key: str, arm: str, ports: Iterable[int]) -> None:
+        """Let exactly these servers answer for an arm."""
+        with self._lock:
+            name = cluster_name(key, arm)
+            self._endpoints[name] = tuple(sorted(ports))
+            self._write(endpoints_file(name), endpoints(name, self._endpoints[name]))
+
+    def remove_arm(self, key: str, arm: str) -> None:
+        """Forget an arm; nothing when it is unknown.
+
+        Raises:
+            Conflict: the weights name it.
+        """
+        with self._lock:
+            route = self._asked.routes.get(key)
+            if route is None or arm not in route.arms:
+                return
+            if arm in route.weights:
+                raise Conflict(
+                    f"the route of {key} names {arm} ({route.weights[arm]} %)", do="take it out of the weights first"
+                )
+            self._put(replace(route, arms={name: version for name, version in route.arms.items() if name != arm}))
+            self._publish(self._asked.routes.values())
+            self._endpoints.pop(cluster_name(key, arm), None)
+
+    def load(self, key: str, arm: str) -> Load | None:
+        """What an arm is doing; None when Envoy does not know it.
+
+        Raises:
+            Unavailable: Envoy cannot be read.
+        """
+        prefix = f"cluster.{cluster_name(key, arm)}."
+        found = stats(self.envoy, rf"^cluster\.{_literal(cluster_name(key, arm))}\.upstream_rq_(active|total)$")
+        if prefix + "upstream_rq_active" not in found:
+            return None
+        return Load(active=found[prefix + "upstream_rq_active"], total=found[prefix + "upstream_rq_total"])
+
+    def _version(self, key: str) -> str:
+        return str(self._asked.versions.get(key, ""))
+
+    def _confirmed(self, key: str) -> dict[str, int]:
+        dump = self.envoy.read("/config_dump", resource="dynamic_route_configs")
+        prefix = f"{key}/"
+        for config in dump.get("configs", []):
+            for host in config["route_config"].get("virtual_hosts", []):
+                for entry in host.get("routes", []):
+                    if entry.get("name") == key and "route" in entry:
+                        shares = entry["route"]["weighted_clusters"]["clusters"]
+                        return {share["name"].removeprefix(prefix): share.get("weight", 0) for share in shares}
+        return {}
+
+    def _refuse_clash(self, before: Route, after: Route) -> None:
+        for other in self._asked.routes.values():
+            if other.key != after.key and other.model == after.model:
+                raise BadInput(
+                    f"{other.key} already answers at {paths(other.model)[0]}",
+                    do=f"remove that deployment or give {after.key}'s model another name",
+                )
+        taken = {self._asked.port, *(r.port for r in self._asked.routes.values() if r.key != after.key)}
+        if after.port is not None and after.port != before.port and (after.port in taken or not _is_free(after.port)):
+            raise BadInput(f"traffic.port {after.port} is taken", do="free it or leave `port` out: a free one is found")
+
+    def _put(self, route: Route) -> None:
+        self._change(routes={**self._asked.routes, route.key: route})
+
+    def _change(self, **changes: Any) -> None:
+        self._asked = replace(self._asked, **changes)
+        write_text(self._folder / "state.json", to_json(self._asked))
+
+    def _publish(self, asked: Iterable[Route]) -> None:
+        """Write what changed, so that no route ever names a cluster that Envoy does not have."""
+        all_routes = sorted(asked, key=lambda route: route.key)
+        wanted = {cluster_name(route.key, arm) for route in all_routes for arm in route.arms}
+        known = {
+            item["name"] for item in json.loads(self._written.get("clusters.json", '{"resources": []}'))["resources"]
+        }
+        folder = str(self._folder)
+        for name in wanted:
+            self._write(endpoints_file(name), endpoints(name, self._endpoints.get(name, ())))
+        self._write("clusters.json", clusters(folder, wanted | known))
+        self._write("routes.json", route_configuration(all_routes, limits=self._limits))
+        self._write("listeners.json", listeners(folder, self._asked.port, all_routes, limits=self._limits))
+        if known - wanted:
+            self._write("clusters.json", clusters(folder, wanted))
+            for name in known - wanted:
+                self._written.pop(endpoints_file(name), None)
+                (self._folder / endpoints_file(name)).unlink(missing_ok=True)
+
+    def _write(self, name: str, data: Any) -> None:
+        text = json.dumps(data, indent=1, sort_keys=True)
+        if self._written.get(name) != text:
+            write_text(self._folder / name, text)  # a move: that is what Envoy watches for
+            self._written[name] = text
+
+
+def stats(envoy: Envoy, pattern: str) -> dict[str, int]:
+    """Counters and gauges whose names match a regular expression (RE2).
+
+    Raises:
+        Unavailable: Envoy cannot be read.
+    """
+    found = envoy.read("/stats", format="json", filter=pattern, type="All")["stats"]
+    return {item["name"]: int(item["value"]) for item in found if "name" in item and "value" in item}
+
+
+def _listening(envoy: Envoy) -> set[int]:
+    statuses = envoy.read("/listeners", format="json").get("listener_statuses", [])
+    return {status["local_address"]["socket_address"]["port_value"] for status in statuses}
+
+
+def _literal(text: str) -> str:
+    """`text` as a pattern that matches only itself; RE2 refuses some escapes that `re.escape` makes."""
+    return "".join(letter if letter.isalnum() or letter in "-_/" else f"\\{letter}" for letter in text)
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError:
+            return False
+    return True
+
+
+def _load(path: Path) -> Asked:
+    return from_json(Asked, path.read_bytes(), where=str(path)) if path.exists() else Asked()
