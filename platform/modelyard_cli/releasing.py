@@ -1,0 +1,153 @@
+"""`promote`, `rollout …` and `export`: a version's way into traffic, and its objects for a cluster."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from modelyard.errors import BadInput
+from modelyard_cli import output, wiring
+from modelyard_cli.options import HERE, Format, Model, Output, ProjectPath, Watch
+from modelyard_cli.view import rollout_row
+from modelyard_cli.watching import watch
+
+if TYPE_CHECKING:
+    from modelyard.spec.deployment import ModelDeployment
+    from modelyard.spec.rollout import ModelRollout
+
+_NONE_YET = "no attempt yet: modelyard promote MODEL VERSION"
+
+
+def promote(
+    model: Annotated[str, typer.Argument(help="The registered model.")],
+    version: Annotated[str, typer.Argument(help="The version that is to become champion.")],
+    project: ProjectPath = HERE,
+    alias: Annotated[
+        str | None, typer.Option("--alias", help="The alias to move.", show_default="the project's")
+    ] = None,
+) -> None:
+    """Move the alias to a version; the rollout loop brings it in.
+
+    Moving the alias by hand in the MLflow UI does exactly the same.
+    """
+    if not version.isdigit():
+        raise BadInput(f"{version!r} is not a version", do="give a whole number, like 7; see the MLflow UI for all")
+    loaded = wiring.project(project)
+    registry = wiring.registry(loaded.home)
+    from modelyard.registry.promote import promote as move  # noqa: PLC0415
+    from modelyard.runs.rollout import wish  # noqa: PLC0415
+
+    name = alias or loaded.spec.alias
+    move(registry, model, version, name)
+    if model == loaded.spec.metadata.name and name == loaded.spec.alias:
+        wish(wiring.records(loaded.home), loaded.spec)
+    typer.echo(f"{name} names version {version} of {model}; follow it with: modelyard rollout status --watch")
+
+
+def status(
+    model: Model = None, project: ProjectPath = HERE, *, output_: Format = Output.TABLE, watch_: Watch = False
+) -> None:
+    """Show the attempts to bring versions in, the newest last."""
+    loaded = wiring.project(project)
+    kept, key = wiring.records(loaded.home), _key(model, loaded)
+
+    def rows() -> list[dict[str, Any]]:
+        return [rollout_row(one, time.time()) for one in kept.rollouts(key)]
+
+    if watch_:
+        watch(rows, empty=_NONE_YET)
+    output.show(rows(), output_, empty=_NONE_YET)
+
+
+def promote_now(model: Model = None, project: ProjectPath = HERE) -> None:
+    """Let the current attempt skip its remaining steps: all traffic to the new version."""
+    _steer("promote", model, project)
+
+
+def pause(model: Model = None, project: ProjectPath = HERE) -> None:
+    """Hold the current attempt where it is. The analysis still guards it."""
+    _steer("pause", model, project)
+
+
+def resume(model: Model = None, project: ProjectPath = HERE) -> None:
+    """Let a held attempt go on."""
+    _steer("resume", model, project)
+
+
+def abort(model: Model = None, project: ProjectPath = HERE) -> None:
+    """Send all traffic back to stable and end the current attempt."""
+    _steer("abort", model, project)
+
+
+def retry(model: Model = None, project: ProjectPath = HERE) -> None:
+    """Try the version of the last, failed attempt once more, with new evidence."""
+    _begin("retry", model, project)
+
+
+def undo(model: Model = None, project: ProjectPath = HERE) -> None:
+    """Bring back the version that was stable before."""
+    _begin("undo", model, project)
+
+
+def export(
+    project: ProjectPath = HERE,
+    *,
+    tracking_uri: Annotated[str, typer.Option("--tracking-uri", help="MLflow as the cluster reaches it.")],
+    namespace: Annotated[str, typer.Option("--namespace", "-n", help="Namespace of the objects.")] = "default",
+    registry: Annotated[str, typer.Option("--registry", help="Name of the ModelRegistry.")] = "main",
+    secret: Annotated[str | None, typer.Option("--secret", help="Secret with MLflow's credentials.")] = None,
+    to: Annotated[Path | None, typer.Option("--to", help="File to write.", show_default="standard output")] = None,
+) -> None:
+    """Write the ModelRegistry and the ModelDeployment that `kubectl apply` takes."""
+    from modelyard_cli.objects import objects  # noqa: PLC0415
+
+    spec = wiring.parsed(project)
+    text = output.as_yaml(
+        *objects(spec, tracking_uri=tracking_uri, namespace=namespace, registry=registry, secret=secret)
+    )
+    if to is None:
+        typer.echo(text, nl=False)
+        return
+    from modelyard.storage.atomic import write_text  # noqa: PLC0415
+
+    write_text(to, text)
+    typer.echo(str(to))
+
+
+def _key(model: str | None, loaded: Any) -> str:
+    return f"default/{model or loaded.spec.metadata.name}"
+
+
+def _steer(verb: str, model: str | None, project: Path) -> None:
+    """Set a switch of the current attempt."""
+    from modelyard.rollout import commands  # noqa: PLC0415
+
+    act: Callable[[ModelRollout], ModelRollout] = getattr(commands, verb)
+
+    def on_newest(_wish: "ModelDeployment", rollouts: "tuple[ModelRollout, ...]") -> "ModelRollout":
+        if not rollouts:
+            raise BadInput("there is no attempt to steer", do="begin one: modelyard promote MODEL VERSION")
+        return act(rollouts[-1])
+
+    _write(on_newest, model, project, verb)
+
+
+def _begin(verb: str, model: str | None, project: Path) -> None:
+    """Make a new attempt from the earlier ones."""
+    from modelyard.rollout import commands  # noqa: PLC0415
+
+    _write(getattr(commands, verb), model, project, verb)
+
+
+def _write(act: Any, model: str | None, project: Path, verb: str) -> None:
+    loaded = wiring.project(project)
+    written = wiring.change(wiring.records(loaded.home), _key(model, loaded), act)
+    alive = wiring.running(loaded.home) is not None
+    later = "" if alive else "; it is done when the rollout loop runs: modelyard up"
+    typer.echo(f"{verb}: {written.metadata.name} (version {written.spec.version}){later}")
+
+
+def simulate() -> None:
+    """Stub."""

@@ -1,0 +1,113 @@
+"""The one place of this shell that makes things; what is slow to import is imported when it is asked for."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from modelyard.errors import BadInput, Conflict
+
+if TYPE_CHECKING:
+    from modelyard.project import Project
+    from modelyard.registry.port import Registry
+    from modelyard.rollout.laptop.yard import Yard
+    from modelyard.rollout.ports import Records
+    from modelyard.spec.deployment import ModelDeployment
+    from modelyard.spec.project import ModelProject
+    from modelyard.spec.rollout import ModelRollout
+
+_TRIES = 20
+
+
+def overrides(given: Sequence[str] | None) -> Mapping[str, str]:
+    """What `--set` gave: dotted path → YAML text.
+
+    Raises:
+        BadInput: one of them has no `=`, or a path is given twice.
+    """
+    found: dict[str, str] = {}
+    for one in given or ():
+        path, equals, value = one.partition("=")
+        if not equals or not path.strip():
+            raise BadInput(f"--set {one}: this is not path=value", do="write it like --set train.epochs=3")
+        if path in found:
+            raise BadInput(f"--set {path} is given twice", do="give it once")
+        found[path.strip()] = value
+    return found
+
+
+def parsed(path: Path, given: Sequence[str] | None = None) -> "ModelProject":
+    """The project's file alone, without touching its state."""
+    from modelyard.spec.parse import parse_project  # noqa: PLC0415
+
+    return parse_project(path, overrides=overrides(given))
+
+
+def project(path: Path) -> "Project":
+    """The project with its state."""
+    from modelyard.project import Project  # noqa: PLC0415
+
+    return Project.load(path)
+
+
+def up(home: Path) -> "Yard":
+    """Start what is not running; give the addresses."""
+    from modelyard.rollout.laptop import yard  # noqa: PLC0415
+
+    return yard.up(home)
+
+
+def down(home: Path) -> None:
+    """Stop what runs."""
+    from modelyard.rollout.laptop import yard  # noqa: PLC0415
+
+    yard.down(home)
+
+
+def running(home: Path) -> "Yard | None":
+    """The addresses of what runs."""
+    from modelyard.rollout.laptop import yard  # noqa: PLC0415
+
+    return yard.running(home)
+
+
+def records(home: Path) -> "Records":
+    """Wishes and attempts of this machine."""
+    from modelyard.rollout.laptop.records import FileRecords  # noqa: PLC0415
+
+    return cast("Records", FileRecords(home / "records"))
+
+
+def registry(home: Path) -> "Registry":
+    """The local MLflow; started if it is not up."""
+    from modelyard.registry.mlflow import MLflowRegistry  # noqa: PLC0415
+
+    return MLflowRegistry(up(home).mlflow)
+
+
+def change(
+    kept: "Records",
+    key: str,
+    act: "Callable[[ModelDeployment, tuple[ModelRollout, ...]], ModelRollout]",
+) -> "ModelRollout":
+    """Read, decide, write; once more if somebody else wrote in between.
+
+    Raises:
+        BadInput: there is no such deployment.
+        Conflict: it changes faster than it can be read.
+    """
+    for attempt in range(_TRIES):
+        wish = kept.deployment(key)
+        if wish is None:
+            known = ", ".join(one.partition("/")[2] for one in kept.keys()) or "none yet"  # noqa: SIM118 - a port's verb
+            raise BadInput(
+                f"no deployment of {key.partition('/')[2]} here (there are: {known})",
+                do="bring a version in first: modelyard run",
+            )
+        try:
+            written = kept.write(act(wish, kept.rollouts(key)))
+        except Conflict:
+            if attempt == _TRIES - 1:
+                raise
+            continue
+        return written  # type: ignore[return-value]
+    raise AssertionError("unreachable")
