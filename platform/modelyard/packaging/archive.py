@@ -5,12 +5,16 @@ differ for each packaging of the same model. So this is a zip writer of our own:
 """
 
 import json
+import shutil
 import zipfile
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
-from modelyard.storage.atomic import digest_bytes
+from modelyard.errors import Tampered
+from modelyard.model.folder import FolderError, verify
+from modelyard.serving.contents import MODEL, read_contents
+from modelyard.storage.atomic import digest_bytes, explained, staging
 
 _DATELESS = (1980, 1, 1, 0, 0, 0)
 HANDLER = "modelyard_handler.py"
@@ -63,3 +67,32 @@ def digests(entries: Mapping[str, bytes | Path]) -> dict[str, str]:
         name: digest_bytes(content if isinstance(content, bytes) else content.read_bytes())
         for name, content in sorted(entries.items())
     }
+
+
+def unpack_model(archive: Path, into: Path) -> Path:
+    """The model folder of an archive, every byte of it checked, as the folder `into`.
+
+    Raises:
+        BadInput: no archive of ours.
+        Tampered: the archive does not hold together, or its model folder does not.
+    """
+    contents = read_contents(archive)
+    if into.is_dir():
+        try:
+            verify(into, contents.manifest.model)
+            return into
+        except FolderError:  # left by a killed process, or changed
+            with explained(into):
+                shutil.rmtree(into)
+    with staging(into) as staged:
+        with zipfile.ZipFile(archive) as zipped:
+            for name in contents.manifest.files:
+                if name.startswith(f"{MODEL}/"):
+                    path = staged / name.removeprefix(f"{MODEL}/")
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    path.write_bytes(zipped.read(name))
+        try:
+            verify(staged, contents.manifest.model)
+        except FolderError as error:
+            raise Tampered(f"{archive}: {error.what}", do="package the model again") from None
+    return into

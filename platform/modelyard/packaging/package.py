@@ -53,7 +53,8 @@ def package(
         split: where the golden requests come from.
 
     Raises:
-        BadInput: no model folder, a pickle in it, an empty split, or a recipe that cannot answer a test example.
+        BadInput: no model folder, a pickle in it, an empty split, a recipe that cannot answer a test example, or
+            another package stands in `out`.
         Tampered: a file of the model folder differs from its digest.
     """
     try:
@@ -66,7 +67,11 @@ def package(
         raise BadInput(error.what, do=error.do) from None
     with staging(out) as staged:
         _write(staged, model, description, name=name, golden=golden, key=key)
-    return load_package(out, name=name)
+        made = digest_file(staged / f"{name}.mar")
+    there = load_package(out, name=name)
+    if there.digest != made:
+        raise BadInput(f"{out} holds another package, {there.digest}", do="remove it or name another folder")
+    return there
 
 
 def load_package(out: Path, *, name: str) -> Package:

@@ -16,7 +16,7 @@ def try_out(package: Package, *, serving: Runtime, work: Path, deadline_s: float
     Args:
         package: what `package` gave.
         serving: the wished runtime.
-        work: a folder of the server's own.
+        work: below it the server gets a folder of its own, `try`.
         deadline_s: seconds until the first prediction must have been answered.
 
     Returns:
@@ -27,8 +27,8 @@ def try_out(package: Package, *, serving: Runtime, work: Path, deadline_s: float
         BadInput: no Java.
         Unavailable: the server did not come up in time.
     """
-    name = package.name
-    with Server.start(Path(package.archive), digest=package.digest, name=name, runtime=serving, work=work) as server:
+    archive = Path(package.archive)
+    with Server.start(archive, digest=package.digest, name=package.name, runtime=serving, work=work / "try") as server:
         golden = server.contents.golden
         try:
             server.wait_ready(deadline_s)

@@ -61,8 +61,9 @@ class Worker:
             _tell("failed", error=f"{type(error).__name__}: {error}")
             raise
         self._busy: Any = _busy_byte()
-        # each prediction would print three lines of metrics, which nobody reads: the router counts
+        # each prediction would print lines that Java parses and nobody reads: the router counts
         logging.getLogger("ts.metrics").setLevel(logging.WARNING)
+        logging.getLogger().addFilter(lambda line: line.module != "otf_message_handler")
         _tell("started")
 
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:

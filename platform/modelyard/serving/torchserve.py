@@ -42,6 +42,7 @@ _LOGGING = """<?xml version="1.0" encoding="UTF-8"?>
   <Loggers>
     <Logger name="ACCESS_LOG" level="off"/><Logger name="MODEL_METRICS" level="off"/>
     <Logger name="TS_METRICS" level="off"/><Logger name="io.netty" level="error"/>
+    <Logger name="org.pytorch.serve.wlm" level="warn"/><Logger name="org.pytorch.serve.job" level="warn"/>
     <Root level="info"><AppenderRef ref="out"/></Root>
   </Loggers>
 </Configuration>
@@ -176,7 +177,7 @@ class Server:
         while self.alive() and quiet < 2 and time.monotonic() < deadline:
             quiet = 0 if self.in_flight() else quiet + 1
             time.sleep(0.02)
-        self.child.stop(grace=2.0)
+        self.child.stop(grace=0.5)  # Java would wait for two quiet seconds that have passed already
         shutil.rmtree(self._room, ignore_errors=True)
 
     def __enter__(self) -> Self:
