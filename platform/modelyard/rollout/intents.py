@@ -1,8 +1,14 @@
-"""What a decision wants done. Each is idempotent; they are applied in order until a conflict."""
+"""What a decision wants done. Each is idempotent; they are applied in order until a conflict.
+
+`expected` is the resource version of the part as the decision saw it (empty: it was not there). A part that changed
+since raises Conflict: so a loop that slept through another one's acts cannot undo them.
+"""
 
 from collections.abc import Mapping
 
 from modelyard.record import record
+from modelyard.rollout.analysis import Evidence
+from modelyard.rollout.observation import Memory
 from modelyard.spec.deployment import DeploymentSpec, ModelDeployment
 from modelyard.spec.rollout import ModelRollout
 
@@ -12,6 +18,15 @@ class Record:
     """Write a record, if it is still at the resource version that was read (empty: make it)."""
 
     record: ModelDeployment | ModelRollout
+    evidence: Evidence | None = None
+    """To be stored as the attempt's `status.analysis`."""
+
+
+@record
+class Forget:
+    """Remove the record of an attempt that ended long ago."""
+
+    record: ModelRollout
 
 
 @record
@@ -23,13 +38,17 @@ class EnsureArm:
     digest: str
     replicas: int
     serving: DeploymentSpec
+    rollout: str
+    """The attempt that wants it; kept with the arm, so that a late `retire` of an earlier attempt is refused."""
+    expected: str = ""
 
 
 @record
 class SetWeights:
-    """Share the traffic: whole percents that sum to 100."""
+    """Share the traffic: whole percents that sum to 100, or nothing at all to route none."""
 
     weights: Mapping[str, int]
+    expected: str = ""
 
 
 @record
@@ -37,6 +56,7 @@ class RetireArm:
     """Drain an arm and remove it."""
 
     name: str
+    expected: str = ""
 
 
 @record
@@ -58,7 +78,7 @@ class TagVersion:
     tags: Mapping[str, str]
 
 
-Intent = Record | EnsureArm | SetWeights | RetireArm | MoveAlias | TagVersion
+Intent = Record | Forget | EnsureArm | SetWeights | RetireArm | MoveAlias | TagVersion
 
 
 @record
@@ -67,4 +87,5 @@ class Decision:
 
     intents: tuple[Intent, ...] = ()
     look_again_at: float | None = None
-    """Seconds since the epoch; None: only when something changes."""
+    """Seconds since the epoch; not later than now: at once; None: only when something changes."""
+    memory: Memory = Memory()

@@ -1,22 +1,38 @@
 """All that a decision sees, read once."""
 
+import dataclasses
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import field
 from typing import Any
 
 from modelyard.record import record
-from modelyard.spec.deployment import ModelDeployment
+from modelyard.rollout.analysis import Evidence
+from modelyard.spec.deployment import DeploymentSpec, ModelDeployment
 from modelyard.spec.rollout import ModelRollout
 from modelyard.verdict import Verdict
 
 
 @record
 class Target:
-    """What the alias names: resolved once, version and digest together."""
+    """What the wish names: resolved once, version and digest together."""
 
     version: str
     digest: str
     tags: Mapping[str, str] = field(default_factory=dict)
+
+
+@record
+class Stable:
+    """What the newest successful attempt brought in: the arm that is trusted."""
+
+    version: str
+    digest: str
+    arm: str
+    serving: DeploymentSpec
+    rollout: str
+    """The attempt's name."""
 
 
 @record
@@ -33,7 +49,12 @@ class Arm:
     in_flight: int = 0
     """Requests that the arm is still answering."""
     failure: Verdict | None = None
-    """Why it cannot become ready, when that is known."""
+    """Why it cannot become ready, when that is known. `Failed` ends the attempt at once and marks the version;
+    `Inconclusive` (unschedulable, unpullable) is waited for until the progress deadline, and marks nothing."""
+    rollout: str = ""
+    """The attempt that last asked for it (`EnsureArm.rollout`)."""
+    resource_version: str = ""
+    """Changes with every `ensure` that changed something."""
 
 
 @record
@@ -41,8 +62,11 @@ class Weights:
     """Whole percents by arm. Confirmed means read back from the router."""
 
     asked: Mapping[str, int] = field(default_factory=dict)
+    """Empty: no traffic is routed."""
     confirmed: Mapping[str, int] | None = None
     """None: the router could not be read."""
+    resource_version: str = ""
+    """Changes with every `set_weights` that changed something; empty where nothing was ever asked."""
 
 
 @record
@@ -64,6 +88,35 @@ class Counts:
 
 
 @record
+class Still:
+    """Since when an arm that gets no traffic has answered nothing."""
+
+    requests: int | None
+    """Its counter; None: missing."""
+    since: float
+
+
+@record
+class Memory:
+    """What a loop remembers between two looks. Losing it costs time, never safety."""
+
+    rollout: str = ""
+    """The attempt that `evidence` belongs to."""
+    evidence: Evidence | None = None
+    """Fresher than the checkpoint in the attempt's status."""
+    still: Mapping[str, Still] = field(default_factory=dict)
+    """By arm; only those that are on their way out."""
+    read: str = ""
+    """The attempt's resource version whose checkpoint has been weighed against `evidence`."""
+    checkpoint: Evidence | None = None
+    """The evidence in that version."""
+    unready_since: float | None = None
+    """Since when the canary has had no ready replica."""
+    requests: int | None = None
+    """The canary's counter before its first request of this attempt."""
+
+
+@record
 class Observation:
     """The world at one moment."""
 
@@ -71,13 +124,42 @@ class Observation:
     """Seconds since the epoch."""
     wish: ModelDeployment
     attempt: ModelRollout | None
-    """The newest attempt, ended or not."""
+    """The oldest attempt that has not ended; where all have, the newest."""
     attempts: int = 0
-    """How many there have been: the next one's number follows."""
-    failed: Mapping[str, Any] = field(default_factory=dict)
-    """Arms whose attempt failed and that nobody asked to retry: arm → attempt's name."""
+    """The highest number that an attempt's name has carried: the next one follows."""
+    stable: Stable | None = None
+    failed: Mapping[str, str] = field(default_factory=dict)
+    """Arms that are not tried again until somebody asks: arm → name of the attempt that ended so."""
+    forgettable: tuple[ModelRollout, ...] = ()
+    """Ended attempts beyond `rollback.retain` that nothing needs any more."""
     target: Target | Verdict
+    """What the alias names, or why that is unknown."""
     arms: Mapping[str, Arm] = field(default_factory=dict)
     weights: Weights = Weights()
     counts: Mapping[str, Counts] = field(default_factory=dict)
     """Absent is missing, never zero."""
+    checkpoint: Evidence | None = None
+    """The attempt's evidence as its record has it, where that was read anew; `memory.evidence` is never older."""
+    memory: Memory = Memory()
+
+
+def arm_name(digest: str, serving: DeploymentSpec) -> str:
+    """The name of the arm that serves these bytes in this way: ten characters, good for a DNS label.
+
+    Only what differs from the defaults enters the hash, so that a field that a later release adds renames nothing:
+    an upgrade restarts no server.
+    """
+    said = json.dumps([digest, _without_defaults(serving.runtime)], sort_keys=True)
+    return "a" + hashlib.sha256(said.encode()).hexdigest()[:9]
+
+
+def _without_defaults(value: Any) -> Any:
+    if not dataclasses.is_dataclass(value):
+        return value
+    said = {}
+    for each in dataclasses.fields(value):
+        mine = getattr(value, each.name)
+        default = each.default_factory() if callable(each.default_factory) else each.default
+        if mine != default:
+            said[each.name] = _without_defaults(mine)
+    return said

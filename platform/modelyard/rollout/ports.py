@@ -5,12 +5,12 @@ The laptop and the cluster each implement these; a fake of each, in `tests/fakes
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from modelyard.registry.port import Registry
 from modelyard.rollout.intents import EnsureArm
-from modelyard.rollout.observation import Arm, Counts, Weights
+from modelyard.rollout.observation import Arm, Counts, Memory, Weights
 from modelyard.spec.deployment import ModelDeployment
 from modelyard.spec.rollout import ModelRollout
 
@@ -30,8 +30,11 @@ class Records(Protocol):
     def write(self, record: ModelDeployment | ModelRollout) -> ModelDeployment | ModelRollout:
         """Store `record` and give it back with its new resource version (and generation, if `spec` changed).
 
+        A write makes a record (with the status that it has by default), or changes its spec or its status, never both:
+        that is all that a Kubernetes API can do at once. What is already so is not written: the resource version stays.
+
         Raises:
-            Conflict: it is not at `record.metadata.resource_version` any more (empty: it exists already).
+            Conflict: it is not at `record.metadata.resource_version` any more (empty: it exists already; gone: too).
         """
 
     def delete(self, record: ModelDeployment | ModelRollout) -> None:
@@ -45,10 +48,21 @@ class Arms(Protocol):
         """All arms of a deployment, as observed now."""
 
     def ensure(self, key: str, arm: EnsureArm) -> None:
-        """Start what is missing; returns before it is ready. Only bytes whose digest was verified are served."""
+        """Start what is missing, stop what is too many; returns before it is ready.
 
-    def retire(self, key: str, name: str) -> None:
-        """Drain and stop; nothing when it is gone."""
+        Only bytes whose digest was verified are served. `arm.rollout` is kept and read back as `Arm.rollout`;
+        `arm.serving` counts when the arm is made, later only `replicas` and `rollout` can change.
+
+        Raises:
+            Conflict: the arm is not at `arm.expected` any more (empty: there is one already).
+        """
+
+    def retire(self, key: str, name: str, *, expected: str) -> None:
+        """Drain and stop; nothing when it is gone.
+
+        Raises:
+            Conflict: the arm is not at resource version `expected` any more.
+        """
 
 
 class Router(Protocol):
@@ -57,8 +71,12 @@ class Router(Protocol):
     def weights(self, key: str) -> Weights:
         """What was asked and what the router says it does."""
 
-    def set_weights(self, key: str, weights: Mapping[str, int]) -> None:
-        """Ask for these shares."""
+    def set_weights(self, key: str, weights: Mapping[str, int], *, expected: str) -> None:
+        """Ask for these shares: whole percents that sum to 100, arms at 0 included; or none, and nothing is routed.
+
+        Raises:
+            Conflict: the weights are not at resource version `expected` any more.
+        """
 
 
 class Counters(Protocol):
@@ -70,10 +88,12 @@ class Counters(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """One world."""
+    """One world, and what the loop that looks at it remembers."""
 
     records: Records
     registry: Registry
     arms: Arms
     router: Router
     counters: Counters
+    memory: dict[str, Memory] = field(default_factory=dict)
+    """By key. Losing it costs time, never safety: what must last is in the records."""

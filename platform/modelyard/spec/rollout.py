@@ -68,6 +68,10 @@ class RolloutStatus:
     step_since: float = 0.0
     started_at: float = 0.0
     ended_at: float | None = None
+    updated_at: float = 0.0
+    """When this status was last written."""
+    paused_since: float | None = None
+    """Since when `spec.paused` has been observed; the time of the step does not run meanwhile."""
     weights: RolloutWeights = RolloutWeights()
     analysis: Mapping[str, Any] = field(default_factory=dict)
     """The evidence's checkpoint (`modelyard.rollout.analysis.Evidence` as JSON)."""

@@ -1,0 +1,116 @@
+"""What people do to a rollout: switches of an attempt, and new attempts. Pure: the caller writes what these give."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from modelyard.errors import BadInput
+from modelyard.rollout.decide.steady import attempt_for
+from modelyard.rollout.history import past
+from modelyard.rollout.observation import Stable, Target, arm_name
+from modelyard.rollout.states import has_ended
+from modelyard.spec.deployment import ModelDeployment
+from modelyard.spec.rollout import ModelRollout, Phase
+from modelyard.verdict import Outcome, Reason, Verdict
+
+
+def promote(rollout: ModelRollout) -> ModelRollout:
+    """Skip the waits (pauses and verdicts) of an attempt; weights are still confirmed one by one.
+
+    Raises:
+        BadInput: the attempt has ended.
+    """
+    return replace(_running(rollout, "promote"), spec=replace(rollout.spec, promote=True, paused=False))
+
+
+def pause(rollout: ModelRollout) -> ModelRollout:
+    """Stay at the present step. The analysis goes on, and still rolls back what fails.
+
+    Raises:
+        BadInput: the attempt has ended.
+    """
+    return replace(_running(rollout, "pause"), spec=replace(rollout.spec, paused=True))
+
+
+def resume(rollout: ModelRollout) -> ModelRollout:
+    """Go on, also from a pause step without a duration.
+
+    Raises:
+        BadInput: the attempt has ended.
+    """
+    resumed = max(rollout.spec.resumed, rollout.status.step if rollout.status.phase is Phase.PROGRESSING else -1)
+    return replace(_running(rollout, "resume"), spec=replace(rollout.spec, paused=False, resumed=resumed))
+
+
+def abort(rollout: ModelRollout) -> ModelRollout:
+    """Roll back now. Works until the attempt has ended.
+
+    Raises:
+        BadInput: the attempt has ended.
+    """
+    return replace(_running(rollout, "abort"), spec=replace(rollout.spec, abort=True))
+
+
+def retry(wish: ModelDeployment, rollouts: Sequence[ModelRollout]) -> ModelRollout:
+    """A new attempt for the version whose last attempt came to a bad end, served as the wish says now.
+
+    Raises:
+        BadInput: an attempt is under way, or there is none to try again.
+    """
+    stable = _at_rest(wish, rollouts)
+    bad = [each for each in rollouts if each.status.phase is Phase.FAILED]
+    if not bad:
+        raise BadInput(f"no rollout of {wish.metadata.name} has failed", do="promote a version instead")
+    spec = bad[-1].spec
+    arm = arm_name(spec.digest, wish.spec)
+    if stable is not None and stable.arm == arm:
+        raise BadInput(f"version {spec.version} is stable already", do="look at `modelyard rollout status`")
+    return _next(wish, rollouts, Target(version=spec.version, digest=spec.digest), arm=arm, stable=stable)
+
+
+def undo(wish: ModelDeployment, rollouts: Sequence[ModelRollout]) -> ModelRollout:
+    """A new attempt for what was stable before: the same bytes, served as they were, without canary steps.
+
+    Raises:
+        BadInput: an attempt is under way, or there was no other stable.
+    """
+    stable = _at_rest(wish, rollouts)
+    good = [each for each in rollouts if each.status.phase is Phase.SUCCESSFUL and stable and each.spec.arm != stable.arm]
+    if stable is None or not good:
+        raise BadInput(f"{wish.metadata.name} had no other stable version before", do="promote a version instead")
+    spec = good[-1].spec
+    made = _next(wish, rollouts, Target(version=spec.version, digest=spec.digest), arm=spec.arm, stable=stable)
+    return replace(made, spec=replace(made.spec, steps=(), serving=replace(wish.spec, runtime=spec.serving.runtime)))
+
+
+def _running(rollout: ModelRollout, what: str) -> ModelRollout:
+    if has_ended(rollout):
+        way = "undo it" if rollout.status.phase is Phase.SUCCESSFUL else "retry it"
+        raise BadInput(f"{rollout.metadata.name} is {rollout.status.phase}: there is nothing to {what}", do=way)
+    return rollout
+
+
+def _at_rest(wish: ModelDeployment, rollouts: Sequence[ModelRollout]) -> Stable | None:
+    """Stable, where no attempt is under way."""
+    unknown = Verdict(outcome=Outcome.INCONCLUSIVE, reason=Reason.ALIAS_MISSING, message="")
+    history = past(rollouts, wish, unknown)
+    if history.attempt is not None and not has_ended(history.attempt):
+        name = history.attempt.metadata.name
+        raise BadInput(f"{name} is under way ({history.attempt.status.phase})", do="abort it or wait for its end")
+    return history.stable
+
+
+def _next(
+    wish: ModelDeployment, rollouts: Sequence[ModelRollout], target: Target, *, arm: str, stable: Stable | None
+) -> ModelRollout:
+    number = past(rollouts, wish, target).number + 1
+    previous = {} if stable is None else {"version": stable.version, "digest": stable.digest, "arm": stable.arm}
+    return attempt_for(
+        wish.metadata,
+        wish.spec,
+        number=number,
+        version=target.version,
+        digest=target.digest,
+        arm=arm,
+        wished=str(wish.status.alias.get("arm", arm)),
+        previous=previous,
+    )

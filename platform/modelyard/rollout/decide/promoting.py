@@ -1,0 +1,97 @@
+"""Promoting: all traffic goes to the new arm. The old one keeps all its replicas until that is confirmed."""
+
+from dataclasses import replace
+
+from modelyard.rollout.capacity import needed, share_at, split, total
+from modelyard.rollout.decide import rolling_back
+from modelyard.rollout.decide.judge import answered, folded, interrupted, judged, unavailable
+from modelyard.rollout.decide.plan import (
+    SOON_S, Plan, believed, canary, ensure_canary, ensure_stable, entered, leaving, noted, ready, route, the_attempt,
+    weighed, with_status,
+)  # fmt: skip
+from modelyard.rollout.intents import Intent, MoveAlias, TagVersion
+from modelyard.rollout.observation import Observation, Target, arm_name
+from modelyard.spec.rollout import ModelRollout, Phase
+from modelyard.verdict import Outcome, Reason, Verdict
+
+
+def plan(seen: Observation) -> Plan:
+    """Give the new arm everything, believe it when the router confirms it, and only then call it stable."""
+    memory = folded(seen)
+    attempt = weighed(seen, answered(seen, memory, the_attempt(seen)))
+    seen = replace(seen, attempt=attempt, memory=memory)
+    stop = _stop(seen)
+    if stop is not None:
+        return rolling_back.begin(seen, stop)
+    spec, stable = attempt.spec, seen.stable
+    everything = total(seen.wish.spec.replicas, spec.serving.replicas)
+    keep = {spec.arm} if stable is None else {spec.arm, stable.arm}
+    out = leaving(seen, frozenset(keep))
+    wanted = _weights(seen, everything)
+    memory = replace(memory, still=out.still)
+    acts = (*ensure_stable(seen, everything), *ensure_canary(seen, everything), *out.retire)
+    if wanted is not None:
+        acts += route(seen, {**out.zeros, **wanted})
+    if wanted is None or wanted.get(spec.arm) != 100 or not believed(seen, wanted):
+        return Plan(attempt, memory, acts=acts, again=seen.now + SOON_S)
+    alias = _alias(seen)
+    if alias:
+        return Plan(attempt, memory, acts=(*acts, *alias), again=seen.now)
+    verdict = _verdict(attempt, first=stable is None)
+    status = noted(attempt.status, "Weight100", "all traffic is confirmed", at=seen.now)
+    ended = entered(with_status(attempt, replace(status, verdict=verdict)), Phase.SUCCESSFUL, now=seen.now, why=verdict.message)
+    return Plan(ended, memory, first=(_tag(attempt, verdict),), acts=acts, again=seen.now)
+
+
+def _stop(seen: Observation) -> Verdict | None:
+    """Abort works to the very end; a newer wish waits for it: it starts from the new stable."""
+    attempt = the_attempt(seen)
+    verdict = judged(seen, seen.memory)
+    if verdict is not None and verdict.outcome is Outcome.FAILED:
+        return verdict
+    stop = interrupted(seen)
+    if stop is not None and stop.reason is Reason.ABORTED:
+        return stop
+    return unavailable(seen, since=attempt.status.step_since)
+
+
+def _weights(seen: Observation, everything: int) -> dict[str, int] | None:
+    """100 % once enough replicas are ready; until then the share that those ready carry. None: as it is."""
+    spec, arm = the_attempt(seen).spec, canary(seen)
+    asked = seen.weights.asked.get(spec.arm, 0)
+    if seen.stable is None:
+        return {spec.arm: 100} if ready(arm) >= everything or asked and ready(arm) else None
+    if ready(arm) >= everything:
+        return split(seen.stable.arm, spec.arm, 100)
+    last = share_at(spec.steps, len(spec.steps))
+    carried = last if ready(arm) >= needed(everything, last) else asked
+    return split(seen.stable.arm, spec.arm, max(asked, carried) if ready(arm) else 0)
+
+
+def _verdict(attempt: ModelRollout, *, first: bool) -> Verdict:
+    spec, last = attempt.spec, attempt.status.verdict
+    if first:
+        reason, why = Reason.FIRST_VERSION, "there was no stable before it"
+    elif spec.promote:
+        reason, why = Reason.PROMOTED, "waits were skipped by hand"
+    elif last is not None and last.outcome is Outcome.SUCCESSFUL:
+        reason, why = last.reason, last.message
+    else:
+        reason, why = Reason.STEPS_DONE, "all steps are done"
+    return Verdict(outcome=Outcome.SUCCESSFUL, reason=reason, message=f"version {spec.version} is stable: {why}")
+
+
+def _tag(attempt: ModelRollout, verdict: Verdict) -> TagVersion:
+    tags = {"modelyard.rollout": "stable", "modelyard.rollout.name": attempt.metadata.name,
+            "modelyard.rollout.reason": verdict.reason.value, "modelyard.rollout.message": verdict.message}  # fmt: skip
+    return TagVersion(model=attempt.spec.serving.model.name, version=attempt.spec.version, tags=tags)
+
+
+def _alias(seen: Observation) -> tuple[Intent, ...]:
+    """After retry or undo the alias names another version: it follows, where it may and nobody moved it since."""
+    model, spec = seen.wish.spec.model, the_attempt(seen).spec
+    if seen.wish.spec.rollback.alias != "Restore" or model.alias is None or not isinstance(seen.target, Target):
+        return ()
+    if seen.target.version == spec.version or arm_name(seen.target.digest, seen.wish.spec) != spec.wished:
+        return ()
+    return (MoveAlias(model=model.name, alias=model.alias, version=spec.version, expected=seen.target.version),)

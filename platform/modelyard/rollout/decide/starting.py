@@ -1,0 +1,50 @@
+"""Starting: the arm is being made ready. The route names it at weight 0; stable serves everything."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from modelyard.rollout.capacity import needed, share_at, split, total
+from modelyard.rollout.decide import rolling_back
+from modelyard.rollout.decide.judge import begun, interrupted, unavailable
+from modelyard.rollout.decide.plan import (
+    SOON_S, Plan, canary, ensure_canary, ensure_stable, entered, leaving, noted, ready, route, the_attempt, with_status,
+)  # fmt: skip
+from modelyard.rollout.observation import Observation
+from modelyard.spec.rollout import Phase
+from modelyard.verdict import Verdict
+
+
+def plan(seen: Observation) -> Plan:
+    """Wait for readiness, then walk the steps; straight on where there is no stable or no step."""
+    attempt = the_attempt(seen)
+    stop = interrupted(seen) or unavailable(seen, since=attempt.status.step_since)
+    if stop is not None:
+        return rolling_back.begin(seen, stop)
+    stable, spec = seen.stable, attempt.spec
+    everything = total(seen.wish.spec.replicas, spec.serving.replicas)
+    straight = stable is None or not spec.steps
+    replicas = everything if straight else max(1, needed(everything, share_at(spec.steps, 0)))
+    keep = {spec.arm} if stable is None else {spec.arm, stable.arm}
+    out = leaving(seen, frozenset(keep))
+    memory = replace(seen.memory, still=out.still)
+    acts = (*ensure_stable(seen, everything), *ensure_canary(seen, replicas), *out.retire, *route(seen, _weights(seen, out.zeros)))
+    if ready(canary(seen)) < replicas or spec.paused:
+        return Plan(attempt, memory, acts=acts, again=seen.now + SOON_S)
+    attempt = with_status(attempt, noted(attempt.status, "CanaryReady", f"arm {spec.arm} answered", at=seen.now))
+    if straight:
+        why = "there is no stable yet" if stable is None else "there are no steps"
+        return Plan(entered(attempt, Phase.PROMOTING, now=seen.now, why=why), memory, acts=acts, again=seen.now)
+    evidence = begun(replace(seen, memory=memory))
+    if isinstance(evidence, Verdict):
+        return rolling_back.begin(replace(seen, attempt=attempt), evidence)
+    attempt = entered(attempt, Phase.PROGRESSING, now=seen.now, why=f"{len(spec.steps)} steps")
+    return Plan(attempt, evidence, acts=acts, again=seen.now)
+
+
+def _weights(seen: Observation, zeros: Mapping[str, int]) -> dict[str, int]:
+    """Stable has all; the canary is named at 0 as soon as it is there."""
+    if seen.stable is None:
+        return {}
+    arm = the_attempt(seen).spec.arm
+    both = split(seen.stable.arm, arm, 0) if arm in seen.arms else {seen.stable.arm: 100}
+    return {**zeros, **both}

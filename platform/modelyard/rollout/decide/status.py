@@ -1,0 +1,104 @@
+"""What the wish's status says: what was observed, never what is wished. Nothing new, nothing written."""
+
+from dataclasses import replace
+
+from modelyard.rollout.decide.plan import ready
+from modelyard.rollout.decide.wished import alias_status
+from modelyard.rollout.intents import Intent, Record
+from modelyard.rollout.observation import Observation, arm_name
+from modelyard.rollout.states import has_ended
+from modelyard.spec.deployment import Condition, DeploymentStatus, ModelDeployment, StableStatus
+from modelyard.spec.rollout import ModelRollout, Phase
+from modelyard.verdict import Reason, Verdict
+
+VERIFIED_NOT = frozenset({Reason.DIGEST_MISMATCH, Reason.ARTIFACT_MISSING})
+
+
+def stamped(rollout: ModelRollout, now: float) -> ModelRollout:
+    """The attempt with the time of this write."""
+    return replace(rollout, status=replace(rollout.status, updated_at=round(now, 3)))
+
+
+def recorded(seen: Observation, attempt: ModelRollout | None) -> tuple[Intent, ...]:
+    """The wish's record, where its status has become another."""
+    wish = seen.wish
+    status = _status(seen, attempt if attempt is not None else seen.attempt)
+    return () if status == wish.status else (Record(record=replace(wish, status=status)),)
+
+
+def _status(seen: Observation, attempt: ModelRollout | None) -> DeploymentStatus:
+    return DeploymentStatus(
+        observed_generation=seen.wish.metadata.generation,
+        stable=_stable(seen),
+        alias=alias_status(seen),
+        rollout=None if attempt is None else attempt.metadata.name,
+        conditions=tuple(_dated(each, seen.wish, seen.now) for each in _conditions(seen, attempt)),
+    )
+
+
+def _stable(seen: Observation) -> StableStatus | None:
+    stable = seen.stable
+    if stable is None:
+        return None
+    replicas = ready(seen.arms.get(stable.arm))
+    return StableStatus(version=stable.version, digest=stable.digest, arm=stable.arm, ready_replicas=replicas)
+
+
+def _dated(condition: Condition, wish: ModelDeployment, now: float) -> Condition:
+    """`lastTransitionTime` moves only when `status` flips."""
+    before = next((each for each in wish.status.conditions if each.type == condition.type), None)
+    at = round(now, 3) if before is None or before.status != condition.status else before.last_transition_time
+    return replace(condition, last_transition_time=at, observed_generation=wish.metadata.generation)
+
+
+def _conditions(seen: Observation, attempt: ModelRollout | None) -> tuple[Condition, ...]:
+    return (_ready(seen), _progressing(seen, attempt), _degraded(seen), _verified(seen))
+
+
+def _ready(seen: Observation) -> Condition:
+    stable = seen.stable
+    if stable is None:
+        return Condition(type="Ready", status="False", reason="NoStable", message="no version has become stable yet")
+    if not ready(seen.arms.get(stable.arm)):
+        message = f"no replica of version {stable.version} has answered since its last start"
+        return Condition(type="Ready", status="False", reason="StableNotReady", message=message)
+    message = f"version {stable.version} answers"
+    return Condition(type="Ready", status="True", reason="StableReady", message=message)
+
+
+def _progressing(seen: Observation, attempt: ModelRollout | None) -> Condition:
+    if seen.wish.spec.paused:
+        message = "the wish is paused: it is left alone"
+        return Condition(type="Progressing", status="Unknown", reason="Paused", message=message)
+    if attempt is None:
+        return Condition(type="Progressing", status="False", reason="NoRollout", message="nothing was rolled out yet")
+    name, phase, verdict = attempt.metadata.name, attempt.status.phase, attempt.status.verdict
+    if has_ended(attempt):
+        reason = verdict.reason.value if verdict else phase.value
+        message = f"{name}: {verdict.message if verdict else phase}"
+        return Condition(type="Progressing", status="False", reason=reason, message=message)
+    reason = "Paused" if attempt.spec.paused else phase.value
+    step = f", step {attempt.status.step + 1} of {len(attempt.spec.steps)}" if phase is Phase.PROGRESSING else ""
+    return Condition(type="Progressing", status="True", reason=reason, message=f"{name}: version {attempt.spec.version}{step}")
+
+
+def _degraded(seen: Observation) -> Condition:
+    """True where what serves is not what is wished, and nothing is under way that would change it."""
+    if isinstance(seen.target, Verdict):
+        return Condition(type="Degraded", status="True", reason=seen.target.reason.value, message=seen.target.message)
+    arm = arm_name(seen.target.digest, seen.wish.spec)
+    if arm in seen.failed and (seen.stable is None or seen.stable.arm != arm):
+        message = f"version {seen.target.version} came to its end in {seen.failed[arm]}: `modelyard rollout retry` tries it again"
+        return Condition(type="Degraded", status="True", reason="TargetFailed", message=message)
+    return Condition(type="Degraded", status="False", reason="AsWished", message="")
+
+
+def _verified(seen: Observation) -> Condition:
+    if isinstance(seen.target, Verdict):
+        status = "False" if seen.target.reason in VERIFIED_NOT else "Unknown"
+        return Condition(type="Verified", status=status, reason=seen.target.reason.value, message=seen.target.message)  # type: ignore[arg-type]
+    arm = seen.arms.get(arm_name(seen.target.digest, seen.wish.spec))
+    if ready(arm):
+        message = f"{seen.target.digest} answers"
+        return Condition(type="Verified", status="True", reason="DigestVerified", message=message)
+    return Condition(type="Verified", status="Unknown", reason="NotServed", message=f"{seen.target.digest} has not been started")

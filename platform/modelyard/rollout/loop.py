@@ -1,0 +1,150 @@
+"""The one loop: observe, decide, apply. Shared by laptop and cluster; the operator runs it in threads.
+
+Every kind of trouble ends the look, never the loop: the next look sees the world as it is then.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+
+from modelyard.errors import BadInput, Conflict, ModelyardError, Unavailable
+from modelyard.registry.port import Version
+from modelyard.rollout.analysis import Evidence
+from modelyard.rollout.decide import decide
+from modelyard.rollout.intents import EnsureArm, Forget, Intent, MoveAlias, Record, RetireArm, SetWeights, TagVersion
+from modelyard.rollout.observation import Memory, Observation, Target
+from modelyard.rollout.history import past
+from modelyard.rollout.ports import World
+from modelyard.spec.codec import from_data, to_data
+from modelyard.spec.deployment import ModelRef
+from modelyard.spec.rollout import ModelRollout
+from modelyard.verdict import Outcome, Reason, Verdict
+
+log = logging.getLogger(__name__)
+
+AGAIN_S = 0.5
+"""When to look again after trouble."""
+
+
+def look(world: World, key: str, *, now: float) -> float | None:
+    """Observe, decide and apply once.
+
+    Returns:
+        When to look again, seconds since the epoch; not later than `now`: at once; None: when something changes.
+    """
+    try:
+        seen = observe(world, key, now)
+        if seen is None:
+            world.memory.pop(key, None)
+            return None
+        decision = decide(seen)
+        world.memory[key] = decision.memory
+        for intent in decision.intents:
+            apply(world, key, intent)
+    except Conflict as changed:
+        log.debug("%s: %s", key, changed)
+        return now
+    except ModelyardError as trouble:
+        log.warning("%s: %s", key, trouble)
+        return now + AGAIN_S
+    return decision.look_again_at
+
+
+def observe(world: World, key: str, now: float) -> Observation | None:
+    """Read everything once; None: the wish is gone.
+
+    The parts are read before the attempts, because each part can only be changed at the version that was read:
+    where an attempt changed after a part was read, whoever acts on the part by it has changed the part too.
+    """
+    wish = world.records.deployment(key)
+    if wish is None:
+        return None
+    arms = world.arms.arms(key)
+    weights = world.router.weights(key)
+    counts = world.counters.counts(key)
+    target = _target(world, wish.spec.model)
+    history = past(world.records.rollouts(key), wish, target)
+    memory = world.memory.get(key, Memory())
+    seen = Observation(
+        now=now,
+        wish=wish,
+        attempt=history.attempt,
+        attempts=history.number,
+        stable=history.stable,
+        failed=history.failed,
+        forgettable=history.forgettable,
+        target=target,
+        arms=arms,
+        weights=weights,
+        counts=counts,
+        memory=memory,
+    )
+    return seen if history.attempt is None else _remembering(seen, history.attempt)
+
+
+def _remembering(seen: Observation, attempt: ModelRollout) -> Observation:
+    """The fresher of memory and checkpoint; a loop that was not in charge for a while must not bet on one long block."""
+    memory, name, version = seen.memory, attempt.metadata.name, attempt.metadata.resource_version
+    if memory.rollout == name and memory.read == version:
+        return replace(seen, checkpoint=memory.checkpoint)
+    if memory.rollout != name:
+        memory = Memory(rollout=name, still=memory.still)
+    data = attempt.status.analysis
+    checkpoint = from_data(Evidence, data, where=f"{name}: status.analysis") if data else None
+    mine = memory.evidence
+    if checkpoint is not None and (mine is None or checkpoint.attempts.opened_at > mine.attempts.opened_at):
+        mine = checkpoint
+    return replace(seen, memory=replace(memory, evidence=mine, read=version, checkpoint=checkpoint), checkpoint=checkpoint)
+
+
+def _target(world: World, model: ModelRef) -> Target | Verdict:
+    """What the wish names; never an exception: a registry that is away changes nothing but a condition."""
+    try:
+        found = world.registry.resolve(model.name, model.alias) if model.alias else _pinned(world, model)
+    except Unavailable as away:
+        return Verdict(outcome=Outcome.INCONCLUSIVE, reason=Reason.REGISTRY_UNAVAILABLE, message=away.what)
+    if isinstance(found, Verdict):
+        return found
+    return Target(version=found.version, digest=found.digest, tags=found.tags)
+
+
+def _pinned(world: World, model: ModelRef) -> Version | Verdict:
+    for each in world.registry.versions(model.name):
+        if each.version == model.version:
+            return each
+    message = f"{model.name} has no version {model.version}"
+    return Verdict(outcome=Outcome.INCONCLUSIVE, reason=Reason.VERSION_MISSING, message=message)
+
+
+def apply(world: World, key: str, intent: Intent) -> None:
+    """Do one thing.
+
+    Raises:
+        Conflict: what it concerns changed since it was read.
+        Unavailable: what it concerns is away.
+    """
+    match intent:
+        case Record(record=record, evidence=evidence):
+            if evidence is not None and isinstance(record, ModelRollout):
+                record = replace(record, status=replace(record.status, analysis=to_data(evidence)))
+            world.records.write(record)
+        case Forget(record=record):
+            world.records.delete(record)
+        case EnsureArm():
+            world.arms.ensure(key, intent)
+        case RetireArm(name=name, expected=expected):
+            world.arms.retire(key, name, expected=expected)
+        case SetWeights(weights=weights, expected=expected):
+            world.router.set_weights(key, weights, expected=expected)
+        case MoveAlias(model=model, alias=alias, version=version, expected=expected):
+            _on_version(lambda: world.registry.move_alias(model, alias, version, expected=expected))
+        case TagVersion(model=model, version=version, tags=tags):
+            _on_version(lambda: world.registry.tag(model, version, tags))
+
+
+def _on_version(act: Callable[[], None]) -> None:
+    """A version that was deleted meanwhile can be neither named nor tagged: that must not hold up the end."""
+    try:
+        act()
+    except BadInput as gone:
+        log.warning("%s", gone)

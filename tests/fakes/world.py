@@ -1,0 +1,160 @@
+"""A whole world in memory: one model, its versions, traffic that follows the weights, and what must always hold."""
+
+import hashlib
+from dataclasses import replace
+
+from modelyard.registry.port import Version
+from modelyard.rollout.loop import look
+from modelyard.rollout.observation import Memory, arm_name
+from modelyard.rollout.ports import World
+from modelyard.rollout.states import has_ended
+from modelyard.spec.deployment import DeploymentSpec, ModelDeployment, ModelRef
+from modelyard.spec.metadata import Metadata
+from modelyard.spec.rollout import ModelRollout, Phase
+
+from tests.fakes.arms import FakeArms
+from tests.fakes.counters import FakeCounters
+from tests.fakes.plain_registry import PlainRegistry
+from tests.fakes.records import FakeRecords
+from tests.fakes.router import FakeRouter
+
+KEY = "default/digits"
+MODEL = "digits"
+
+
+def digest_of(version: str) -> str:
+    """The digest of a version, made up."""
+    return "sha256:" + hashlib.sha256(version.encode()).hexdigest()
+
+
+class FakeWorld:
+    """The five ports, a clock, and traffic."""
+
+    def __init__(self, *, rps: int = 200) -> None:
+        self.now = 1_000_000.0
+        self.rps = rps
+        self.records, self.arms, self.router, self.counters = FakeRecords(), FakeArms(), FakeRouter(), FakeCounters()
+        self.registry = PlainRegistry()
+        self.errors: dict[str, float] = {}
+        """Share of failing requests by digest."""
+        self.latency: dict[str, float] = {}
+        self.memory: dict[str, Memory] = {}
+        self.served: dict[str, int] = {}
+        """Requests by version."""
+
+    # what people do
+
+    def wish(self, **spec: object) -> None:
+        """Apply a ModelDeployment: new, or with other fields."""
+        before = self.records.deployment(KEY)
+        if before is None:
+            first = DeploymentSpec(model=ModelRef(name=MODEL, alias="champion"))
+            before = ModelDeployment(metadata=Metadata(name=MODEL), spec=first)
+        self.records.write(replace(before, spec=replace(before.spec, **spec)))  # type: ignore[arg-type]
+
+    def version(self, number: str, *, errors: float = 0.0, latency_ms: float = 20.0) -> Version:
+        """Register a version that behaves so."""
+        digest = digest_of(number)
+        self.errors[digest], self.latency[digest] = errors, latency_ms
+        return self.registry.add(MODEL, number, digest)
+
+    def alias(self, number: str | None) -> None:
+        """Move the alias by hand."""
+        self.registry.aliases[MODEL, "champion"] = number
+
+    def patch(self, changed: ModelRollout) -> None:
+        """What a command writes."""
+        self.records.write(changed)
+
+    # what is to be seen
+
+    @property
+    def deployment(self) -> ModelDeployment:
+        found = self.records.deployment(KEY)
+        assert found is not None
+        return found
+
+    @property
+    def rollouts(self) -> tuple[ModelRollout, ...]:
+        return self.records.rollouts(KEY)
+
+    @property
+    def attempt(self) -> ModelRollout:
+        """The newest attempt."""
+        return self.rollouts[-1]
+
+    @property
+    def stable(self) -> str | None:
+        """The version that is stable by its status."""
+        stable = self.deployment.status.stable
+        return None if stable is None else stable.version
+
+    def arm_of(self, number: str) -> str:
+        return arm_name(digest_of(number), self.deployment.spec)
+
+    def weight_of(self, number: str) -> int:
+        """What requests follow."""
+        return self.router.confirmed.get(KEY, {}).get(self.arm_of(number), 0)
+
+    def condition(self, name: str) -> tuple[str, str]:
+        """Status and reason of a condition."""
+        return next((each.status, each.reason) for each in self.deployment.status.conditions if each.type == name)
+
+    # time
+
+    @property
+    def world(self) -> World:
+        return World(
+            records=self.records, registry=self.registry, arms=self.arms, router=self.router, counters=self.counters, memory=self.memory
+        )
+
+    def look(self) -> float | None:
+        """One look of the loop."""
+        return look(self.world, KEY, now=self.now)
+
+    def pass_time(self, seconds: float = 0.5) -> None:
+        """Traffic follows the weights in force, then servers and the router catch up."""
+        self.now += seconds
+        self.traffic(int(self.rps * seconds))
+        self.arms.settle()
+        self.router.settle()
+
+    def traffic(self, requests: int) -> None:
+        """Clients send requests."""
+        for name, share in self.router.confirmed.get(KEY, {}).items():
+            arm = self.arms.there.get(KEY, {}).get(name)
+            count = requests * share // 100
+            if not count:
+                continue
+            assert arm is not None, f"traffic to arm {name}, which is not there"
+            errors = round(count * self.errors.get(arm.digest, 0.0)) if arm.ready else count
+            latency = self.latency.get(arm.digest, 20.0)
+            self.counters.serve(KEY, name, at=self.now, requests=count, errors=errors, latency_ms=latency)
+            self.served[arm.version] = self.served.get(arm.version, 0) + count
+
+    def run(self, *, until: object = None, looks: int = 2000, seconds: float = 0.5) -> None:
+        """Look and let time pass until a condition holds, or until nothing is left to do."""
+        for _ in range(looks):
+            again = self.look()
+            for _ in range(10):
+                if again is None or again > self.now:
+                    break
+                again = self.look()
+            if until() if callable(until) else (again is None and self.at_rest):
+                return
+            self.pass_time(seconds)
+        raise AssertionError(f"not there after {looks} looks: {self.attempt.status.phase}, {self.router.asked}")
+
+    @property
+    def at_rest(self) -> bool:
+        return all(has_ended(each) for each in self.rollouts)
+
+    def bring(self, number: str, **behaviour: float) -> None:
+        """Register a version, let the alias name it, and run until all is at rest."""
+        self.version(number, **behaviour)
+        self.alias(number)
+        self.run()
+
+    def phase(self, phase: Phase) -> object:
+        """For `run(until=…)`: the newest attempt is in this phase."""
+        return lambda: bool(self.rollouts) and self.attempt.status.phase is phase
