@@ -1,22 +1,24 @@
 """E-values for two arms, so that a rollout may be looked at as often as one likes.
 
-An *E-variable* for a null hypothesis is a number ≥ 0 that is computed from a block of data and whose expectation is at most 1
-under every distribution of the null. The product over blocks, each block's bet fixed before the block is seen, is
-a test supermartingale: the chance that it ever reaches 1/α is at most α, however often and whenever one looks (Ville).
+An *E-variable* for a null hypothesis is a number ≥ 0, computed from a block of data, whose expectation is at most 1
+under every distribution of the null. The product over blocks, each block's bet fixed before the block is seen, is a
+test supermartingale: the chance that it ever reaches 1/α is at most α, however often and whenever one looks (Ville).
 
-**The block's E-variable** (Turner, Ly, Grünwald, arXiv 2106.02693 and 2203.09785). A block has n_s requests of stable with k_s
-hits and n_c of canary with k_c hits; each request is a hit with chance θ_s or θ_c. The null is a convex set Θ0
-of points (θ_s, θ_c): *canary not above the line* `θ_c ≤ slope·θ_s + shift`, or *canary not below it*. The bet is one
-point θ* outside of Θ0, and θ° is a point of Θ0, meant to be the closest to θ* in
-`KL(θ) = n_s·kl(θ*_s, θ_s) + n_c·kl(θ*_c, θ_c)`. Then with n = n_s + n_c
+**The block's E-variable** (Turner, Ly, Grünwald, arXiv 2106.02693 and 2203.09785). A block has n_s requests of stable
+with k_s hits and n_c of canary with k_c hits; each request is a hit with chance θ_s or θ_c. The null is a convex set
+Θ0 of points (θ_s, θ_c): *canary not above the line* `θ_c ≤ slope·θ_s + shift`, or *canary not below it*. The bet is
+one point θ* outside of Θ0, and θ° is a point of Θ0, meant to be the closest to θ* in
+`KL(θ) = n_s·kl(θ*_s, θ_s) + n_c·kl(θ*_c, θ_c)`. Then, with n = n_s + n_c,
 
-    E = p_θ*(block) / p_θ°(block) / B^n,      B = max(1, max over the corners of Θ0 of L)
-    f_s(θ_s) = θ_s·θ*_s/θ°_s + (1 − θ_s)·(1 − θ*_s)/(1 − θ°_s),  f_c alike,   L(θ) = (n_s·f_s(θ_s) + n_c·f_c(θ_c)) / n
+    E = p_θ*(block) / p_θ°(block) / B^n,   B = max(1, max of L over the corners of Θ0)
+    L(θ) = (n_s·f_s(θ_s) + n_c·f_c(θ_c)) / n
+    f_s(θ_s) = θ_s·θ*_s/θ°_s + (1 − θ_s)·(1 − θ*_s)/(1 − θ°_s),  f_c alike
 
-*Proof that E[E] ≤ 1 under every θ in Θ0.* Requests are independent, so E_θ[p_θ*/p_θ°] = f_s(θ_s)^n_s · f_c(θ_c)^n_c, which is at most
-L(θ)^n because a geometric mean is at most the arithmetic mean. L is linear in θ and Θ0 is a polygon, so L is largest at a corner: L(θ)^n ≤ B^n. ∎
-This holds for *any* θ°, also one that a solver found roughly. When θ° is the closest point, L(θ) − 1 is minus the directional derivative of KL
-at θ° towards θ (up to n), which is ≤ 0 all over a convex Θ0: so B = 1 and nothing is lost.
+*Proof that E[E] ≤ 1 under every θ in Θ0.* Requests are independent, so E_θ[p_θ*/p_θ°] = f_s(θ_s)^n_s · f_c(θ_c)^n_c,
+which is at most L(θ)^n, for a geometric mean is at most the arithmetic mean. L is linear in θ and Θ0 is a polygon, so
+L is largest at a corner: L(θ)^n ≤ B^n. ∎ This holds for *any* θ°, also one that a solver found roughly. When θ° is
+the closest point, L(θ) − 1 is minus the directional derivative of KL at θ° towards θ (over n), which is ≤ 0 all over
+a convex Θ0: so B = 1 and nothing is lost.
 
 Nothing here depends on how the arms share the traffic: n_s and n_c are given, and may differ from block to block.
 """
@@ -46,7 +48,7 @@ class Rates(NamedTuple):
 class Null(NamedTuple):
     """A half-plane of rates, cut to the unit square.
 
-    `above` False: the canary is not above the line `slope·stable + shift` (as good). True: it is not below (worse by the margin).
+    `above` False: the canary is not above the line `slope·stable + shift` (as good). True: not below it (worse).
     """
 
     above: bool

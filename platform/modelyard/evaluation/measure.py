@@ -1,0 +1,215 @@
+"""From a report's columns to a metric with its interval, and to the paired difference of two reports."""
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from modelyard.errors import BadInput
+from modelyard.evaluation.metrics import ALIASES, METRICS, Cells, Definition, definition, unknown
+from modelyard.evaluation.report import EvaluationReport, Metric
+from modelyard.statistics import bootstrap
+from modelyard.statistics.intervals import Interval, quantile, tango, wilson
+from modelyard.statistics.paired import Discordant, discordant
+
+Rows = npt.NDArray[np.intp]
+OWN_RESAMPLES = 400
+"""Resamples of the recipe's own metrics: each calls the user's function."""
+
+
+def available(report: EvaluationReport) -> tuple[str, ...]:
+    """Names of the metrics that can be measured on a report."""
+    there = {
+        "predictions": True,
+        "examples": True,
+        "probabilities": bool(report.probabilities),
+        "losses": bool(report.losses),
+        "latencies": bool(report.latencies_ms),
+    }
+    ours = [name for name, one in METRICS.items() if report.kind in one.kinds and there[one.needs]]
+    return (*ours, *report.own)
+
+
+def measured(
+    report: EvaluationReport,
+    name: str,
+    *,
+    rows: Rows | None = None,
+    confidence: float = 0.95,
+    resamples: int = bootstrap.RESAMPLES,
+) -> Metric:
+    """A metric of a report, or of some of its examples.
+
+    Raises:
+        BadInput: the report cannot give this metric.
+    """
+    name = ALIASES.get(name, name)
+    if name in report.own:
+        return _own(report, name, rows, confidence)
+    known = _known(report, name)
+    if name == "accuracy":
+        right = correct(report, rows)
+        bounds = wilson(sum(right), len(right), confidence)
+        value = sum(right) / len(right) if right else math.nan
+        return Metric(value=value, low=bounds.low, high=bounds.high, method="Wilson")
+    cells, counts = _cells((report,), known, rows)
+    measure = partial(known.measure, cells[0])
+    value = float(measure(counts[None, :])[0])
+    bounds = bootstrap.bca(measure, counts, confidence=confidence, resamples=resamples)
+    return _metric(value, bounds, known.better, "BCa bootstrap")
+
+
+def difference(
+    candidate: EvaluationReport,
+    champion: EvaluationReport,
+    name: str,
+    *,
+    rows: Rows | None = None,
+    confidence: float = 0.95,
+) -> Metric:
+    """Candidate minus champion on the same examples, signed so that more is better for every metric.
+
+    Raises:
+        BadInput: one of the reports cannot give this metric.
+    """
+    name = ALIASES.get(name, name)
+    if name in candidate.own:
+        return _own_difference(candidate, champion, name, rows, confidence)
+    known = _known(candidate, name)
+    _known(champion, name)
+    if name == "accuracy":
+        pairs = discordant_pairs(candidate, champion, rows)
+        bounds = tango(pairs.gained, pairs.lost, pairs.total, confidence)
+        return Metric(value=pairs.difference, low=bounds.low, high=bounds.high, method="Tango")
+    if known.needs == "latencies":
+        return _unpaired(candidate, champion, known, confidence)
+    cells, counts = _cells((candidate, champion), known, rows)
+    sign = 1.0 if known.better == "higher" else -1.0
+
+    def measure(weights: Any) -> bootstrap.Floats:
+        return sign * (known.measure(cells[0], weights) - known.measure(cells[1], weights))
+
+    value = float(measure(counts[None, :])[0])
+    return _metric(value, bootstrap.bca(measure, counts, confidence=confidence), "higher", "paired BCa bootstrap")
+
+
+def correct(report: EvaluationReport, rows: Rows | None = None) -> list[bool]:
+    """Whether each example was answered rightly."""
+    pairs = list(zip(report.labels, report.predictions, strict=True))
+    return [a == b for a, b in (pairs if rows is None else [pairs[row] for row in rows])]
+
+
+def discordant_pairs(candidate: EvaluationReport, champion: EvaluationReport, rows: Rows | None = None) -> Discordant:
+    """Examples that only one of two models answered rightly."""
+    return discordant(correct(candidate, rows), correct(champion, rows))
+
+
+def variance(shown: Metric, examples: int, confidence: float) -> float:
+    """Variance of one example's share in a metric, from its interval's width: for "how many would do"."""
+    half = (shown.high - shown.low) / 2
+    return examples * (half / quantile(confidence)) ** 2 if math.isfinite(half) else math.nan
+
+
+def own_indices(examples: int) -> list[npt.NDArray[np.intp]]:
+    """The resamples of the recipe's own metrics: the same for every report with so many examples."""
+    rng = np.random.default_rng(examples)
+    return [rng.integers(0, examples, examples) for _ in range(OWN_RESAMPLES)]
+
+
+def _own(report: EvaluationReport, name: str, rows: Rows | None, confidence: float) -> Metric:
+    if rows is not None:
+        raise BadInput(
+            f"{name} is the recipe's own metric and was not measured on slices", do="judge slices by a metric of ours"
+        )
+    value = report.metrics[name].value
+    bounds = bootstrap.bca_of(value, np.asarray(report.own[name]), confidence=confidence)
+    return _metric(value, bounds, "lower" if name in report.lower_is_better else "higher", "bootstrap")
+
+
+def _own_difference(
+    candidate: EvaluationReport, champion: EvaluationReport, name: str, rows: Rows | None, confidence: float
+) -> Metric:
+    if name not in champion.own:
+        raise BadInput(
+            f"the champion's recipe has no metric {name}",
+            do="compare by a metric of ours, or promote a version with it",
+        )
+    mine, theirs = _own(candidate, name, rows, confidence), _own(champion, name, rows, confidence)
+    sign = 1.0 if mine.better == "higher" else -1.0
+    values = sign * (np.asarray(candidate.own[name]) - np.asarray(champion.own[name]))
+    value = sign * (mine.value - theirs.value)
+    return _metric(value, bootstrap.bca_of(value, values, confidence=confidence), "higher", "paired bootstrap")
+
+
+def _unpaired(candidate: EvaluationReport, champion: EvaluationReport, known: Definition, confidence: float) -> Metric:
+    """Of latencies: each report's own sample, resampled apart; the interval is that of the difference."""
+    values, points = [], []
+    for seed, report in enumerate((candidate, champion)):
+        cells, counts = _cells((report,), known, None)
+        measure = partial(known.measure, cells[0])
+        points.append(float(measure(counts[None, :])[0]))
+        values.append(bootstrap.replicates(measure, counts, seed=seed))
+    bounds = bootstrap.bca_of(points[1] - points[0], values[1] - values[0], confidence=confidence)
+    return _metric(points[1] - points[0], bounds, "higher", "bootstrap")
+
+
+def _known(report: EvaluationReport, name: str) -> Definition:
+    """The definition of a metric that this report can give."""
+    there = available(report)
+    known = definition(name, classes=report.classes, known=there)
+    if ":" in name and report.kind == "class":
+        return known
+    if name not in there:
+        raise unknown(name, there)
+    return known
+
+
+def _cells(reports: Sequence[EvaluationReport], known: Definition, rows: Rows | None) -> tuple[list[Cells], Any]:
+    """Columns over cells shared by all reports, and how many examples each cell holds (C,)."""
+    pick: Callable[[Any], Any] = (
+        (lambda values: values) if rows is None else (lambda values: [values[row] for row in rows])
+    )
+    first = reports[0]
+    if known.needs == "latencies":
+        column = np.asarray(first.latencies_ms)
+        return [Cells(latencies=column)], np.ones(len(column), dtype=np.int64)
+    labels = [pick(report.labels) for report in reports]
+    predictions = [pick(report.predictions) for report in reports]
+    if first.kind == "text":
+        made = [Cells(labels=list(a), predictions=list(b)) for a, b in zip(labels, predictions, strict=True)]
+        return [_with_losses(cell, report, pick) for cell, report in zip(made, reports, strict=True)], _ones(labels[0])
+    if first.kind == "class" and known.needs == "predictions":
+        table = np.array([labels[0], *predictions])
+        unique, counts = np.unique(table, axis=1, return_counts=True)
+        return [
+            Cells(classes=len(report.classes), names=report.classes, labels=unique[0], predictions=unique[place + 1])
+            for place, report in enumerate(reports)
+        ], counts
+    made = [
+        Cells(
+            classes=len(report.classes),
+            names=report.classes,
+            labels=np.asarray(labels[place]),
+            predictions=np.asarray(predictions[place]),
+            probabilities=np.asarray(pick(report.probabilities)) if report.probabilities else None,
+        )
+        for place, report in enumerate(reports)
+    ]
+    return [_with_losses(cell, report, pick) for cell, report in zip(made, reports, strict=True)], _ones(labels[0])
+
+
+def _with_losses(cells: Cells, report: EvaluationReport, pick: Callable[[Any], Any]) -> Cells:
+    if not report.losses:
+        return cells
+    return Cells(**{**cells.__dict__, "losses": np.asarray(pick(report.losses))})
+
+
+def _ones(like: Sequence[Any]) -> Any:
+    return np.ones(len(like), dtype=np.int64)
+
+
+def _metric(value: float, bounds: Interval, better: Any, method: str) -> Metric:
+    return Metric(value=value, low=bounds.low, high=bounds.high, better=better, method=method)
