@@ -44,16 +44,19 @@ class FakeArms:
             return
         if before.resource_version != expected:
             raise Conflict(f"arm {name} changed since it was read", do="look again")
-        self.acts += 1
-        del self.there[key][name]
+        if before.replicas:
+            self.acts += 1
+            self.there[key][name] = replace(before, replicas=0, resource_version=str(self.acts))
 
     # what happens in the world
 
     def settle(self) -> None:
         """Let everything that can become ready be so."""
         for mine in self.there.values():
-            for name, arm in mine.items():
-                if arm.digest in self.broken:
+            for name, arm in list(mine.items()):
+                if not arm.replicas:
+                    del mine[name]
+                elif arm.digest in self.broken:
                     mine[name] = replace(arm, ready=0, failure=self.broken[arm.digest])
                 else:
                     mine[name] = replace(arm, ready=arm.replicas, failure=None)

@@ -5,11 +5,14 @@ from collections.abc import Mapping
 from modelyard.errors import Conflict
 from modelyard.rollout.observation import Weights
 
+from tests.fakes.arms import FakeArms
+
 
 class FakeRouter:
     """The `Router` port; refuses weights that no router takes."""
 
-    def __init__(self) -> None:
+    def __init__(self, arms: FakeArms) -> None:
+        self.arms = arms
         self.asked: dict[str, dict[str, int]] = {}
         self.confirmed: dict[str, dict[str, int]] = {}
         """What requests follow."""
@@ -28,6 +31,8 @@ class FakeRouter:
     def set_weights(self, key: str, weights: Mapping[str, int], *, expected: str) -> None:
         assert all(isinstance(share, int) and 0 <= share <= 100 for share in weights.values()), f"no weights: {weights}"
         assert sum(weights.values()) == 100 or not weights, f"weights that do not sum to 100: {weights}"
+        unknown = set(weights) - set(self.arms.there.get(key, {}))
+        assert not unknown, f"a route to arms that are not there: {unknown}"
         if self.weights(key).resource_version != expected:
             raise Conflict(f"the route of {key} changed since it was read", do="look again")
         if self.asked.get(key, {}) == dict(weights):

@@ -33,7 +33,8 @@ class FakeWorld:
     def __init__(self, *, rps: int = 200) -> None:
         self.now = 1_000_000.0
         self.rps = rps
-        self.records, self.arms, self.router, self.counters = FakeRecords(), FakeArms(), FakeRouter(), FakeCounters()
+        self.records, self.arms, self.counters = FakeRecords(), FakeArms(), FakeCounters()
+        self.router = FakeRouter(self.arms)
         self.registry = PlainRegistry()
         self.errors: dict[str, float] = {}
         """Share of failing requests by digest."""

@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 
 AGAIN_S = 0.5
 """When to look again after trouble."""
+CHANGED_S = 0.05
+"""... and after something changed under the decision: soon, but never in a hot loop."""
 
 
 def look(world: World, key: str, *, now: float) -> float | None:
@@ -42,8 +44,8 @@ def look(world: World, key: str, *, now: float) -> float | None:
         for intent in decision.intents:
             apply(world, key, intent)
     except Conflict as changed:
-        log.debug("%s: %s", key, changed)
-        return now
+        log.info("%s: %s", key, changed)
+        return now + CHANGED_S
     except ModelyardError as trouble:
         log.warning("%s: %s", key, trouble)
         return now + AGAIN_S

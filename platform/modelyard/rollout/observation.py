@@ -43,7 +43,7 @@ class Arm:
     version: str
     digest: str
     replicas: int
-    """Asked for."""
+    """Asked for; 0: it is being retired, and is seen until it is gone."""
     ready: int
     """Answered a real prediction since their last (re)start."""
     in_flight: int = 0

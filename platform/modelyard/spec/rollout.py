@@ -75,7 +75,10 @@ class RolloutStatus:
     weights: RolloutWeights = RolloutWeights()
     analysis: Mapping[str, Any] = field(default_factory=dict)
     """The evidence's checkpoint (`modelyard.rollout.analysis.Evidence` as JSON)."""
+    passed: Verdict | None = None
+    """The last `Successful` of the analysis, at the step's margins."""
     verdict: Verdict | None = None
+    """What the attempt came to; also, before its end, why it is held (`onInconclusive: Pause`)."""
     alias: Mapping[str, Any] = field(default_factory=dict)
     """`{before, after}`: the version that the alias named before this attempt, and after its rollback."""
     timeline: tuple[Mapping[str, Any], ...] = ()

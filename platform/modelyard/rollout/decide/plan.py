@@ -175,9 +175,12 @@ def leaving(seen: Observation, keep: frozenset[str]) -> Leaving:
         silent = confirmed is not None and not seen.weights.asked.get(name) and not confirmed.get(name)
         if silent and arm is not None:
             still[name] = _stillness(seen, name)
-        if name in seen.weights.asked and not (silent and (arm is None or _drained(seen, arm, still[name]))):
+        if arm is None:
+            continue  # nothing is left to wait for: the route forgets it at once
+        drained = silent and _drained(seen, arm, still[name])
+        if name in seen.weights.asked and not drained:
             zeros[name] = 0
-        if arm is not None and confirmed is not None and name not in named and _drained(seen, arm, still[name]):
+        if drained and name not in named and arm.replicas:
             retire.append(RetireArm(name=name, expected=arm.resource_version))
     return Leaving(zeros, tuple(retire), still)
 

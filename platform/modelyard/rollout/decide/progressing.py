@@ -125,7 +125,7 @@ def _onward(attempt: ModelRollout, verdict: Verdict | None, *, now: float) -> Mo
     if isinstance(step, SetWeight):
         status = noted(status, f"Weight{step.set_weight}", f"{step.set_weight} % are confirmed", at=now)
     if isinstance(step, AnalysisStep) and verdict is not None and verdict.outcome is Outcome.SUCCESSFUL:
-        status = replace(status, verdict=verdict)
+        status = replace(status, passed=verdict, verdict=None)
         status = noted(status, f"Analysis{number}", verdict.message, at=now)
     if number < len(attempt.spec.steps):
         return with_status(attempt, replace(status, step=number, step_since=now))

@@ -34,13 +34,10 @@ def plan(seen: Observation) -> Plan:
         acts += route(seen, {**out.zeros, **wanted})
     if wanted is None or wanted.get(spec.arm) != 100 or not believed(seen, wanted):
         return Plan(attempt, memory, acts=acts, again=seen.now + SOON_S)
-    alias = _alias(seen)
-    if alias:
-        return Plan(attempt, memory, acts=(*acts, *alias), again=seen.now)
     verdict = _verdict(attempt, first=stable is None)
     status = noted(attempt.status, "Weight100", "all traffic is confirmed", at=seen.now)
     ended = entered(with_status(attempt, replace(status, verdict=verdict)), Phase.SUCCESSFUL, now=seen.now, why=verdict.message)
-    return Plan(ended, memory, first=(_tag(attempt, verdict),), acts=acts, again=seen.now)
+    return Plan(ended, memory, first=(*_alias(seen), _tag(attempt, verdict)), acts=acts, again=seen.now)
 
 
 def _stop(seen: Observation) -> Verdict | None:
@@ -69,12 +66,12 @@ def _weights(seen: Observation, everything: int) -> dict[str, int] | None:
 
 
 def _verdict(attempt: ModelRollout, *, first: bool) -> Verdict:
-    spec, last = attempt.spec, attempt.status.verdict
+    spec, last = attempt.spec, attempt.status.passed
     if first:
         reason, why = Reason.FIRST_VERSION, "there was no stable before it"
     elif spec.promote:
         reason, why = Reason.PROMOTED, "waits were skipped by hand"
-    elif last is not None and last.outcome is Outcome.SUCCESSFUL:
+    elif last is not None:
         reason, why = last.reason, last.message
     else:
         reason, why = Reason.STEPS_DONE, "all steps are done"

@@ -14,6 +14,8 @@ from modelyard.verdict import Reason, Verdict
 UNMARKED = frozenset({Reason.SUPERSEDED, Reason.CANARY_UNAVAILABLE, Reason.PROGRESS_DEADLINE})
 """These say nothing about the version itself."""
 
+ALIAS_MOVED = "AliasRestored"
+
 
 def begin(seen: Observation, verdict: Verdict) -> Plan:
     """The verdict is recorded; in the same look the weight goes back."""
@@ -33,13 +35,15 @@ def plan(seen: Observation) -> Plan:
         *ensure_stable(seen, total(seen.wish.spec.replicas, attempt.spec.serving.replicas)),
         *out.retire,
     )
-    confirmed = seen.weights.confirmed
+    confirmed, first = seen.weights.confirmed, ()
     if confirmed is not None and not confirmed.get(arm) and not seen.weights.asked.get(arm):
         attempt = with_status(attempt, noted(attempt.status, "WeightZeroConfirmed", f"arm {arm} gets no traffic", at=seen.now))
-        acts += _alias(seen)
+        first = _alias(seen)
+        if first:
+            attempt = with_status(attempt, noted(attempt.status, ALIAS_MOVED, "alias goes back to what it named before", at=seen.now))
     gone = arm not in seen.arms and arm not in seen.weights.asked and confirmed is not None and arm not in confirmed
-    if not gone or acts or not _settled(seen):
-        return Plan(attempt, memory, acts=acts, again=seen.now + SOON_S)
+    if not gone or acts or first or not _settled(seen):
+        return Plan(attempt, memory, first=first, acts=acts, again=seen.now + SOON_S)
     after = seen.target.version if isinstance(seen.target, Target) else None
     attempt = with_status(attempt, replace(attempt.status, alias={**attempt.status.alias, "after": after}))
     verdict = attempt.status.verdict
@@ -60,6 +64,8 @@ def _alias(seen: Observation) -> tuple[Intent, ...]:
     if seen.wish.spec.rollback.alias != "Restore" or model.alias is None or before is None:
         return ()
     if not isinstance(seen.target, Target) or seen.target.version != attempt.spec.version:
+        return ()
+    if any(each["event"] == ALIAS_MOVED for each in attempt.status.timeline):
         return ()
     if _reason(attempt) is Reason.SUPERSEDED or before == attempt.spec.version:
         return ()
