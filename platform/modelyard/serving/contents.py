@@ -122,12 +122,12 @@ def _check_structure(archive: Path, zipped: zipfile.ZipFile) -> None:
     for info in zipped.infolist():
         name = info.filename
         inside = PurePosixPath(name)
-        mode = info.external_attr >> 16
+        kind = stat.S_IFMT(info.external_attr >> 16)
         if inside.is_absolute() or ".." in inside.parts or "\\" in name or "\0" in info.orig_filename or not name:
             raise Tampered(f"{archive} holds {name!r}, which leads out of it", do=_REBUILD)
         if name in seen:
             raise Tampered(f"{archive} holds {name!r} twice", do=_REBUILD)
-        if info.is_dir() or (mode and not stat.S_ISREG(mode)) or info.flag_bits & 0x1:
+        if info.is_dir() or kind not in (0, stat.S_IFREG) or info.flag_bits & 0x1:
             raise Tampered(f"{archive} holds {name!r}, which is no plain file", do=_REBUILD)
         seen.add(name)
         total += info.file_size

@@ -1,0 +1,116 @@
+"""Packaging: golden requests, and what is refused before anything is written."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.fakes.small_model import NAME, model_folder, prepared_data, small_package
+
+from modelyard.errors import BadInput, Tampered
+from modelyard.packaging.golden import difference
+from modelyard.packaging.package import package
+from modelyard.spec.codec import from_data, to_data
+
+
+def golden_of(folder: str) -> list[dict[str, object]]:
+    requests: list[dict[str, object]] = json.loads(Path(folder).read_text())["requests"]
+    return requests
+
+
+def test_golden_requests_are_test_examples_with_recorded_answers(tmp_path: Path) -> None:
+    recorded = golden_of(small_package(tmp_path).golden)
+    assert [request["id"] for request in recorded] == [f"e{number}" for number in range(8)]
+    assert [request["answer"]["label"] for request in recorded[:3]] == ["left", "middle", "right"]  # type: ignore[index]
+    assert set(recorded[0]["body"]) == {"image"}  # type: ignore[call-overload]
+
+
+def test_a_recipe_that_takes_pictures_gets_pictures(tmp_path: Path) -> None:
+    assert {request["contentType"] for request in golden_of(small_package(tmp_path, "PicturesOnly").golden)} == {
+        "image/png"
+    }
+
+
+def test_a_recipe_with_requests_of_its_own_says_how_to_make_them(tmp_path: Path) -> None:
+    recorded = golden_of(small_package(tmp_path, "OfItsOwn").golden)
+    assert [request["answer"]["label"] for request in recorded[:3]] == ["left", "middle", "right"]  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("cls", "complaint"),
+    [
+        ("Refusing", "refuses test example e0 as a request: .*never content.*define request"),
+        ("Unsendable", "Test example e0 cannot be answered: .*JSON cannot carry"),
+        ("NoSuch", "no class 'NoSuch'"),
+    ],
+)
+def test_a_recipe_that_cannot_answer_is_refused_and_nothing_is_written(
+    tmp_path: Path, cls: str, complaint: str
+) -> None:
+    with pytest.raises(BadInput, match=f"(?s){complaint}"):
+        small_package(tmp_path, cls)
+    assert not (tmp_path / "package").exists()
+
+
+def test_an_empty_test_split_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="test"):
+        package(
+            model_folder(tmp_path),
+            name=NAME,
+            data=prepared_data(tmp_path / "data", 0),
+            work=tmp_path / "work",
+            out=tmp_path / "package",
+        )
+    assert not (tmp_path / "package").exists()
+
+
+def test_a_model_folder_whose_bytes_were_changed_is_refused(tmp_path: Path) -> None:
+    folder = model_folder(tmp_path)
+    (folder / "code.tar").write_bytes(b"other code")
+    with pytest.raises(Tampered, match=r"code.tar has digest"):
+        package(folder, name=NAME, data=tmp_path, work=tmp_path / "work", out=tmp_path / "package")
+
+
+def test_packaging_twice_into_one_folder_gives_one_package(tmp_path: Path) -> None:
+    settings = {"name": NAME, "data": prepared_data(tmp_path / "data"), "work": tmp_path / "w", "out": tmp_path / "p"}
+    first = package(model_folder(tmp_path), **settings)  # type: ignore[arg-type]
+    assert package(model_folder(tmp_path / "again"), **settings) == first  # type: ignore[arg-type]
+    with pytest.raises(BadInput, match="holds another package"):
+        package(model_folder(tmp_path / "other", "Polite"), **settings)  # type: ignore[arg-type]
+    assert from_data(type(first), to_data(first)) == first
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-99, 99) | st.text(max_size=3) | st.floats(-9, 9),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=2), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(JSON)
+def test_an_answer_never_differs_from_itself(value: object) -> None:
+    assert difference(value, json.loads(json.dumps(value)), 0.0) is None
+
+
+@given(JSON, JSON)
+def test_a_difference_is_seen_from_both_sides(one: object, other: object) -> None:
+    assert (difference(one, other, 0.0) is None) == (difference(other, one, 0.0) is None)
+
+
+@pytest.mark.parametrize(
+    ("recorded", "answered", "message"),
+    [
+        ({"a": 1.0}, {"a": 1.0009}, None),
+        ({"a": 1.0}, {"a": 1.1}, "answer.a is 1.1, recorded was 1.0"),
+        ({"a": "x"}, {"a": "y"}, "answer.a is 'y', recorded was 'x'"),
+        ({"a": 1}, {"b": 1}, "answer is {'b': 1}, recorded was {'a': 1}"),
+        ([1, 2], [1, 2, 3], "answer is [1, 2, 3], recorded was [1, 2]"),
+        ([{"p": [0.5]}], [{"p": [0.7]}], "answer[0].p[0] is 0.7, recorded was 0.5"),
+        (True, 1, "answer is 1, recorded was True"),
+        (1, "1", "answer is '1', recorded was 1"),
+        (None, None, None),
+    ],
+)
+def test_a_difference_shows_both_sides(recorded: object, answered: object, message: str | None) -> None:
+    assert difference(recorded, answered, 1e-3) == message
