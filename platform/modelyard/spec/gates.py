@@ -36,17 +36,22 @@ class GateRule:
     """Of the intervals."""
 
 
+VariantName = Literal["fp32", "onnx-int8", "onnx", "torchscript", "bf16", "aot"]
+"""`fp32` is the uncompressed model, measured always. `aot` takes half a minute and g++, so only where it is named."""
+
+
 @record
 class Compress:
-    """The `compress` section: the budget and what to make small."""
+    """The `compress` section: how much may be lost, and what is to be won."""
 
     max_drop: Mapping[str, float] = field(default_factory=dict)
-    """For each metric, how much worse than the uncompressed model is allowed (upper bound of the drop)."""
+    """For each metric, how much worse than the uncompressed model is allowed on the validation split. Held against the
+    upper bound of the drop, not the point. Empty: nothing may be lost, so the uncompressed model serves."""
     objective: Literal["latency-p50", "latency-p99", "throughput", "size"] = "latency-p50"
-    """What to make best within the budget."""
+    """What to make best within the budget: a lone request's latency, throughput at the serving batch size, or bytes."""
     time_budget: Duration = Duration("30s")
-    """For the search; it keeps what it has."""
-    variants: tuple[str, ...] | None = None
-    """Names to try; all that can be built here when absent."""
+    """For building, evaluating and timing all variants; what is not ready by then is left out, with that reason."""
+    variants: tuple[VariantName, ...] | None = None
+    """Names to try; all that can be built here in little time when absent."""
     confidence: float = 0.95
-    """Of the intervals of `maxDrop`."""
+    """That a drop is at most its upper bound (one-sided)."""

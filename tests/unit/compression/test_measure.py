@@ -1,0 +1,65 @@
+"""From the times of rounds to numbers."""
+
+import numpy as np
+import pytest
+
+from modelyard.compression.measure import calls_for, cosine, node_type, ratio, summarize
+
+
+def times(milliseconds: float, *, seed: int, rounds: int = 24, calls: int = 40, drift: float = 0.0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    load = 1 + drift * np.linspace(0, 1, rounds)[:, None]
+    return milliseconds / 1e3 * load * rng.lognormal(0, 0.05, size=(rounds, calls))
+
+
+def compared(mine: np.ndarray, theirs: np.ndarray, objective="latency-p50"):
+    return ratio(
+        objective, lone=mine, full=mine, size=10, reference_lone=theirs, reference_full=theirs, reference_size=40
+    )
+
+
+def test_a_lone_request_gives_latency_and_a_full_batch_throughput():
+    measured = summarize(times(2, seed=0), times(8, seed=1), batch_size=16)
+    assert measured.p50_ms == pytest.approx(2, rel=0.02)
+    assert measured.p99_ms > measured.p50_ms
+    assert measured.throughput == pytest.approx(2000, rel=0.02)
+
+
+@pytest.mark.parametrize("objective", ["latency-p50", "latency-p99", "throughput"])
+def test_a_ratio_lies_in_its_interval_and_near_the_truth(objective):
+    found = compared(times(1, seed=0), times(4, seed=1), objective)
+    assert found.low <= found.value <= found.high
+    assert found.low <= 0.25 * 1.02
+    assert found.high >= 0.25 * 0.98
+
+
+def test_equal_variants_are_not_told_apart():
+    wins = [compared(times(1, seed=2 * at), times(1, seed=2 * at + 1)).high < 1 for at in range(60)]
+    assert sum(wins) <= 3
+
+
+def test_a_machine_that_slows_down_three_times_in_the_run_leaves_the_ratio_as_it_is():
+    found = compared(times(1, seed=0, drift=2.0), times(1.25, seed=1, drift=2.0))
+    assert found.high < 1
+    assert found.value == pytest.approx(0.8, rel=0.03)
+
+
+def test_a_size_has_no_noise():
+    found = compared(times(1, seed=0), times(1, seed=1), "size")
+    assert (found.low, found.value, found.high) == (0.25, 0.25, 0.25)
+
+
+def test_calls_fill_a_block_within_bounds():
+    assert calls_for({"tiny": 1e-6, "small": 1e-3, "huge": 2.0, "none": 0.0}, 0.012) == {
+        "tiny": 60, "small": 12, "huge": 3, "none": 60,
+    }  # fmt: skip
+
+
+def test_the_node_type_names_what_changes_the_ranking():
+    assert node_type("flags\t: fpu sse2 avx512_vnni amx") == "cpu-vnni"
+    assert node_type("flags\t: fpu sse2 avx2") == "cpu"
+
+
+def test_outputs_of_one_direction_agree_and_nan_does_not():
+    assert cosine(np.array([1.0, 2.0]), np.array([2.0, 4.0])) == pytest.approx(1)
+    assert np.isnan(cosine(np.array([np.nan, 2.0]), np.array([2.0, 4.0])))
