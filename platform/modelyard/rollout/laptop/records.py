@@ -19,7 +19,8 @@ from modelyard.spec.deployment import ModelDeployment
 from modelyard.spec.rollout import ModelRollout
 from modelyard.storage.atomic import write_text
 
-Stored = TypeVar("Stored", ModelDeployment, ModelRollout)
+Stored = ModelDeployment | ModelRollout
+T = TypeVar("T", bound=Stored)
 
 _LOCK_S = 10.0
 
@@ -72,14 +73,14 @@ class FileRecords:
         """
         path = self._path(type(record), record.metadata.namespace, record.metadata.name)
         with self._locked():
-            before = _read(type(record), path)
+            before: Stored | None = _read(type(record), path)
             _refuse_stale(record, before)
             generation = _generation(record, before)
             same = replace(record, metadata=replace(record.metadata, generation=generation))
             if same == before:
                 return same
             metadata = replace(record.metadata, resource_version=self._next_version(), generation=generation)
-            stored: Stored = replace(record, metadata=metadata)
+            stored = replace(record, metadata=metadata)
             write_text(path, to_json(stored))
         return stored
 
@@ -117,7 +118,7 @@ class FileRecords:
             yield
 
 
-def _read(kind: type[Stored], path: Path) -> Stored | None:
+def _read(kind: type[T], path: Path) -> T | None:
     try:
         text = path.read_bytes()
     except FileNotFoundError:

@@ -5,7 +5,6 @@ Envoy: a weight is believed when its own configuration shows it, never because a
 """
 
 import json
-import socket
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import field, replace
@@ -13,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from modelyard.errors import BadInput, Conflict, Unavailable
-from modelyard.processes import free_port, wait_until
+from modelyard.processes import wait_until
 from modelyard.record import record
 from modelyard.rollout.laptop.envoy import Envoy
+from modelyard.rollout.laptop.listening import LOOPBACK, is_free, kept_port
 from modelyard.rollout.laptop.routes import (
-    LOOPBACK,
     Limits,
     Route,
     cluster_name,
@@ -40,8 +39,6 @@ _CONFIRM_S = 5.0
 class Asked:
     """What the router was asked to do: `state.json`."""
 
-    port: int = 0
-    """Where all models answer; kept over restarts where it is free."""
     routes: Mapping[str, Route] = field(default_factory=dict)
     changes: int = 0
     """Changes of weights so far: where resource versions come from, so that none comes twice."""
@@ -71,6 +68,7 @@ class EnvoyRouter:
         self._endpoints: dict[str, tuple[int, ...]] = {}
         self._written: dict[str, str] = {}
         self._envoy: Envoy | None = None
+        self._port = 0
 
     def start(self) -> None:
         """Start Envoy, or start it anew when it died; nothing when it runs.
@@ -84,15 +82,14 @@ class EnvoyRouter:
             if self._envoy is not None:
                 self._envoy.stop(grace=0.0)
                 self._envoy = None
-            if not self._asked.port or not _is_free(self._asked.port):
-                self._change(port=free_port())
+            self._port = kept_port(self._folder / "port")
             self._publish(self._asked.routes.values())
             envoy = Envoy.start(self._folder, log=self._log, limits=self._limits)
             try:
                 wait_until(
-                    lambda: self._asked.port in _listening(envoy),
+                    lambda: self._port in _listening(envoy),
                     deadline_s=_CONFIRM_S,
-                    what=f"port {self._asked.port}",
+                    what=f"port {self._port}",
                 )
             except Unavailable:
                 envoy.stop(grace=0.5)
@@ -109,7 +106,7 @@ class EnvoyRouter:
     @property
     def url(self) -> str:
         """Where all models answer."""
-        return f"http://{LOOPBACK}:{self._asked.port}"
+        return f"http://{LOOPBACK}:{self._port}"
 
     @property
     def admin(self) -> str:
@@ -223,11 +220,31 @@ class EnvoyRouter:
         Raises:
             Unavailable: Envoy cannot be read.
         """
-        prefix = f"cluster.{cluster_name(key, arm)}."
-        found = stats(self.envoy, rf"^cluster\.{_literal(cluster_name(key, arm))}\.upstream_rq_(active|total)$")
-        if prefix + "upstream_rq_active" not in found:
-            return None
-        return Load(active=found[prefix + "upstream_rq_active"], total=found[prefix + "upstream_rq_total"])
+        return self.loads(key).get(arm)
+
+    def loads(self, key: str) -> dict[str, Load]:
+        """What each arm of a deployment is doing, as far as Envoy knows it.
+
+        Raises:
+            Unavailable: Envoy cannot be read.
+        """
+        prefix, active, total = f"cluster.{key}/", ".upstream_rq_active", ".upstream_rq_total"
+        pattern = rf"^{_literal(prefix)}[^/]*\.upstream_rq_(active|total)$"
+        found = self.envoy.read("/stats", format="json", filter=pattern, type="All")["stats"]
+        values = {item["name"]: int(item["value"]) for item in found if "value" in item}
+        arms = [name.removeprefix(prefix).removesuffix(active) for name in values if name.endswith(active)]
+        return {arm: Load(active=values[prefix + arm + active], total=values[prefix + arm + total]) for arm in arms}
+
+    def ports(self, key: str, arm: str) -> set[int]:
+        """Where Envoy finds the servers of an arm now.
+
+        Raises:
+            Unavailable: Envoy cannot be read.
+        """
+        found = self.envoy.read("/clusters", format="json").get("cluster_statuses", [])
+        name = cluster_name(key, arm)
+        hosts = [host for cluster in found if cluster["name"] == name for host in cluster.get("host_statuses", [])]
+        return {host["address"]["socket_address"]["port_value"] for host in hosts}
 
     def _version(self, key: str) -> str:
         return str(self._asked.versions.get(key, ""))
@@ -250,8 +267,8 @@ class EnvoyRouter:
                     f"{other.key} already answers at {paths(other.model)[0]}",
                     do=f"remove that deployment or give {after.key}'s model another name",
                 )
-        taken = {self._asked.port, *(r.port for r in self._asked.routes.values() if r.key != after.key)}
-        if after.port is not None and after.port != before.port and (after.port in taken or not _is_free(after.port)):
+        taken = {self._port, *(r.port for r in self._asked.routes.values() if r.key != after.key)}
+        if after.port is not None and after.port != before.port and (after.port in taken or not is_free(after.port)):
             raise BadInput(f"traffic.port {after.port} is taken", do="free it or leave `port` out: a free one is found")
 
     def _put(self, route: Route) -> None:
@@ -273,7 +290,7 @@ class EnvoyRouter:
             self._write(endpoints_file(name), endpoints(name, self._endpoints.get(name, ())))
         self._write("clusters.json", clusters(folder, wanted | known))
         self._write("routes.json", route_configuration(all_routes, limits=self._limits))
-        self._write("listeners.json", listeners(folder, self._asked.port, all_routes, limits=self._limits))
+        self._write("listeners.json", listeners(folder, self._port, all_routes, limits=self._limits))
         if known - wanted:
             self._write("clusters.json", clusters(folder, wanted))
             for name in known - wanted:
@@ -287,16 +304,6 @@ class EnvoyRouter:
             self._written[name] = text
 
 
-def stats(envoy: Envoy, pattern: str) -> dict[str, int]:
-    """Counters and gauges whose names match a regular expression (RE2).
-
-    Raises:
-        Unavailable: Envoy cannot be read.
-    """
-    found = envoy.read("/stats", format="json", filter=pattern, type="All")["stats"]
-    return {item["name"]: int(item["value"]) for item in found if "name" in item and "value" in item}
-
-
 def _listening(envoy: Envoy) -> set[int]:
     statuses = envoy.read("/listeners", format="json").get("listener_statuses", [])
     return {status["local_address"]["socket_address"]["port_value"] for status in statuses}
@@ -305,16 +312,6 @@ def _listening(envoy: Envoy) -> set[int]:
 def _literal(text: str) -> str:
     """`text` as a pattern that matches only itself; RE2 refuses some escapes that `re.escape` makes."""
     return "".join(letter if letter.isalnum() or letter in "-_/" else f"\\{letter}" for letter in text)
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((LOOPBACK, port))
-        except OSError:
-            return False
-    return True
 
 
 def _load(path: Path) -> Asked:

@@ -11,8 +11,8 @@ from dataclasses import field
 from typing import Any
 
 from modelyard.record import record
+from modelyard.rollout.laptop.listening import LOOPBACK
 
-LOOPBACK = "127.0.0.1"
 MODELS = "models"
 """Name of the one route configuration that all listeners share."""
 
