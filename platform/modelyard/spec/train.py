@@ -5,7 +5,7 @@ from dataclasses import field
 from typing import Any, Literal
 
 from modelyard.record import record
-from modelyard.units import Percentage
+from modelyard.units import Duration, Percentage
 
 
 @record
@@ -86,6 +86,10 @@ class TrainResources:
     """Threads of each rank; part of what makes a run exact."""
     loader_workers: int = 0
     """Processes that read data for each rank; 0 reads in the rank itself."""
+    restarts: int = 2
+    """How often killed ranks are started again from the last checkpoint."""
+    stall_timeout: Duration = Duration("10m")
+    """Without progress for so long, training is ended and the line it hangs in is named."""
 
 
 @record

@@ -1,0 +1,47 @@
+"""What lies in a training's folder while it runs. Nothing here imports torch: the parent stays small and quick."""
+
+from modelyard.record import record
+from modelyard.spec.codec import to_data, to_json
+from modelyard.storage.atomic import digest_bytes
+from modelyard.training.job import EpochCurve, Origin, TrainJob
+
+JOB = "job.json"
+PROGRESS = "progress.jsonl"
+LOG = "train.log"
+EXITS = "exits.json"
+FINISHED = "finished.json"
+RUN = "run.json"
+FAILURES = "failure-*.json"
+
+
+@record
+class Finished:
+    """What the processes leave when all is done: their part of `TrainedModel`."""
+
+    digest: str
+    epochs: tuple[EpochCurve, ...]
+    best_epoch: int
+    steps: int
+    world_size: int
+    threads: int
+    examples_per_second: float
+    initialized_from: Origin | None = None
+
+
+@record
+class _Decisive:
+    """What decides the weights, but for the number of processes and threads."""
+
+    train: dict[str, object]
+    data: str
+    code: str
+    weights: str
+
+
+def identity(job: TrainJob) -> str:
+    """A digest of what decides the weights, but for the number of processes and threads, which checkpoints record."""
+    free = ("keepCheckpoints", "checkpointEvery", "resources")
+    train = {name: value for name, value in to_data(job.train).items() if name not in free}
+    weights = (job.weights.digest or job.weights.path) if job.weights else ""
+    decisive = _Decisive(train=train, data=job.data_fingerprint, code=job.code_digest, weights=weights)
+    return digest_bytes(to_json(decisive).encode())

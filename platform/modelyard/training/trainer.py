@@ -1,0 +1,205 @@
+"""What each process runs: one loop, the same on a laptop and in a cluster.
+
+Nothing here depends on when a process was started: data order, augmentation and dropout are functions of seed and
+position, schedules are walked again, and every start ends with the same throw-away iterations. So a run that was
+killed at any step and resumed ends with the very bits of the unbroken one.
+"""
+
+import random
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from modelyard.errors import BadInput
+from modelyard.model.recipe import Loaded
+from modelyard.record import record
+from modelyard.spec.metrics import metric_kind
+from modelyard.training import parallel, plan, weights
+from modelyard.training.feed import Feed, nonempty
+from modelyard.training.job import EpochCurve, Origin, TrainJob
+from modelyard.training.optimizers import check_optimizer, make_optimizer
+from modelyard.training.progress import Teller
+from modelyard.training.resume import Position, Resumable
+from modelyard.training.schedules import Rates, check_schedule
+from modelyard.training.stopping import watched
+from modelyard.training.update import Updater, forward, precision_of
+from modelyard.training.validation import validate
+
+
+@record
+class Trained:
+    """What the loop came to, but for the files."""
+
+    epochs: tuple[EpochCurve, ...]
+    best_epoch: int
+    steps: int
+    examples_per_second: float
+    origin: Origin | None
+
+
+class Trainer:
+    """One training in one process."""
+
+    def __init__(
+        self, job: TrainJob, loaded: Loaded, *, checkpoints: Path, rank: int, world: int, teller: Teller
+    ) -> None:
+        """Make model, data and optimizer ready; nothing is written before everything was checked.
+
+        Raises:
+            BadInput: a setting cannot be used.
+            RecipeError: the recipe cannot be used.
+        """
+        spec = self.spec = job.train
+        self.loaded, self.rank, self.world, self.teller = loaded, rank, world, teller
+        check_optimizer(spec.optimizer)
+        check_schedule(spec.schedule)
+        workers = spec.resources.loader_workers
+        folder = Path(job.data)
+        self.feed = nonempty(Feed(loaded, folder, "train", seed=spec.seed, workers=workers), world=world)
+        self.validation = Feed(loaded, folder, "validation", seed=spec.seed, workers=workers)
+        self.sizes = plan.sizes(self.feed.lengths, world=world, size=spec.batch_size)
+        self.higher = self._check_stopping(job)
+
+        seed_everything(spec.seed)
+        self.model = loaded.model()
+        self.origin = weights.initialize(self.model, spec.initialize, job.weights) if spec.initialize else None
+        weights.freeze(self.model, spec.freeze)
+        weights.train_mode(self.model, spec.freeze)
+        self.first = self.feed.batch(0, next(self._places(0, skip=0)))
+        seed_everything(plan.update_seed(spec.seed, update=0, rank=rank))
+        self.wrapped = parallel.spread(
+            self.model, loaded, world=world, attempt=lambda m: forward(m, loaded, self.first, spec, precision_of(spec))
+        )
+        params = [p for p in self.wrapped.parameters() if p.requires_grad]
+        self.optimizer = loaded.optimizer(params) or make_optimizer(spec.optimizer, params)
+        per_epoch = -(-len(self.sizes) // spec.accumulate)
+        self.rates = Rates(spec.schedule, self.optimizer, updates=per_epoch * spec.epochs, epochs=spec.epochs)
+        self.update = Updater(self.wrapped, loaded, self.optimizer, spec, world=world)
+        self.resumable = Resumable(
+            job, checkpoints, self.model, self.optimizer, self.rates, rank=rank, world=world, per_epoch=len(self.sizes)
+        )
+        self.best: dict[str, Tensor] = {}
+
+    def run(self) -> Trained:
+        """Train to the end, from the last checkpoint if there is one. The model then has the weights to keep."""
+        at, self.best = self.resumable.resume()
+        self.teller.tell("start", epoch=at.epoch, step=at.step, epochs=self.spec.epochs, curves=len(at.curves))
+        done, spent = 0, 0.0
+        while at.epoch < self.spec.epochs and not self._over(at):
+            at, examples, seconds = self._epoch(at)
+            done, spent = done + examples, spent + seconds
+        if self.best:
+            own = self.model.state_dict()
+            with torch.no_grad():
+                for name, value in self.best.items():
+                    own[name].copy_(value)
+        return Trained(
+            epochs=at.curves,
+            best_epoch=at.watch.best_epoch if self.spec.early_stopping else len(at.curves),
+            steps=at.step,
+            examples_per_second=done * self.world / spent if spent else 0.0,
+            origin=self.origin,
+        )
+
+    def _epoch(self, at: Position) -> tuple[Position, int, float]:
+        """The rest of one epoch; gives the position after it, and examples and seconds of its training steps."""
+        began, examples, spec = time.perf_counter(), 0, self.spec
+        lr = 0.0
+        stream = self.feed.batches(at.epoch, self._places(at.epoch, skip=at.batch))
+        while at.batch < len(self.sizes):
+            seed_everything(plan.update_seed(spec.seed, update=at.step + 1, rank=self.rank))
+            batches = list(islice(stream, spec.accumulate))
+            lr = float(self.optimizer.param_groups[0]["lr"])
+            summed = self.update(batches, step=at.step + 1, epoch=at.epoch + 1)
+            self.rates.after_update()
+            count = sum(len(batch["id"]) for batch in batches)
+            examples += count
+            at = at.after_update(batches=len(batches), loss=summed, examples=count)
+            self._tell_step(at, summed / count, lr)
+            if spec.checkpoint_every and at.step % spec.checkpoint_every == 0 and at.batch < len(self.sizes):
+                self.resumable.save(at, self.best)
+        trained_s = time.perf_counter() - began
+        return self._end_epoch(at, lr, began), examples, trained_s
+
+    def _end_epoch(self, at: Position, lr: float, began: float) -> Position:
+        parallel.same_buffers(self.wrapped, world=self.world)
+        loss_sum, seen = parallel.total([at.loss_sum, float(at.examples)], world=self.world)
+        loss, metrics = validate(
+            self.model, self.loaded, self.validation, rank=self.rank, world=self.world, size=self.spec.batch_size,
+            precision=precision_of(self.spec), alive=lambda: self.teller.sometimes("validating", epoch=at.epoch + 1),
+        )  # fmt: skip
+        weights.train_mode(self.model, self.spec.freeze)
+        curve = EpochCurve(
+            epoch=at.epoch + 1, train_loss=loss_sum / seen, validation_loss=loss, validation_metrics=metrics,
+            lr=lr, seconds=time.perf_counter() - began,
+        )  # fmt: skip
+        self.rates.after_epoch(curve.train_loss if loss is None else loss)
+        at = at.after_epoch(curve)
+        if self.spec.early_stopping:
+            value = watched(self.spec.early_stopping, loss, metrics)
+            assert value is not None  # _check_stopping
+            watch = at.watch.after(at.epoch, value, higher=self.higher, min_delta=self.spec.early_stopping.min_delta)
+            if watch is not at.watch:
+                self.best = {name: value.clone() for name, value in self.resumable.tensors().items()}
+            at = replace(at, watch=watch)
+        self.teller.tell("epoch", **_told(curve), step=at.step)
+        if not self.spec.checkpoint_every or at.step % self.spec.checkpoint_every == 0 or at.epoch == self.spec.epochs:
+            self.resumable.save(at, self.best)
+        return at
+
+    def _places(self, epoch: int, *, skip: int) -> Iterator[plan.Places]:
+        """This process's places in each step of an epoch, from step `skip` on."""
+        steps = plan.batches(
+            self.feed.lengths, seed=self.spec.seed, epoch=epoch, world=self.world, size=self.spec.batch_size
+        )
+        return (places[self.rank] for places in islice(steps, skip, None))
+
+    def _over(self, at: Position) -> bool:
+        return self.spec.early_stopping is not None and at.watch.over(at.epoch, self.spec.early_stopping)
+
+    def _tell_step(self, at: Position, loss: float, lr: float) -> None:
+        total = len(self.sizes) * self.spec.epochs
+        share = (at.epoch * len(self.sizes) + at.batch) / total
+        self.teller.sometimes("step", step=at.step, epoch=at.epoch + 1, loss=loss, lr=lr, share=share)
+
+    def _check_stopping(self, job: TrainJob) -> bool:
+        """Whether higher is better for what early stopping watches.
+
+        Raises:
+            BadInput: this training does not measure it.
+        """
+        stopping = self.spec.early_stopping
+        if stopping is None:
+            return False
+        own = self.loaded.metrics()
+        measured = ["loss", *(own or (["accuracy"] if self.loaded.facts.kind == "class" else []))]
+        kind = metric_kind(stopping.metric, job.metrics)
+        if stopping.metric not in measured or kind is None:
+            raise BadInput(
+                f"train.earlyStopping.metric: {stopping.metric!r} is not measured while training",
+                do=f"name one of {', '.join(measured)}, or give it in the recipe's metrics()",
+            )
+        if not len(self.validation):
+            raise BadInput("train.earlyStopping: the validation split is empty", do="give data.splits.validation more")
+        return kind.better == "higher"
+
+
+def seed_everything(seed: int) -> None:
+    """Seed the global generators, for recipes that use them; ours are functions of the position."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.default_generator.manual_seed(seed % 2**63)
+
+
+def _told(curve: EpochCurve) -> dict[str, Any]:
+    return {
+        "epoch": curve.epoch, "train_loss": curve.train_loss, "validation_loss": curve.validation_loss,
+        "metrics": dict(curve.validation_metrics), "lr": curve.lr, "seconds": curve.seconds,
+    }  # fmt: skip
