@@ -1,15 +1,15 @@
 """Counters of two arms, read over time, turned into blocks in which both arms were watched together.
 
 Why blocks: when weights and base rates move together, totals pooled over time abort an identical version
-(Simpson's paradox). A block compares both arms over the same stretch of time, and the shares may change from block to block.
+(Simpson's paradox). A block compares both arms over the same stretch of time; shares may change from block to block.
 
-Every metric is an *exceedance*: the share of requests that are worse than a bound. So one stream serves both:
-a row of cumulative counts over bounds, the last one counting all. Error rate is the row `(attempts that were fine, attempts)`.
+Every metric is an *exceedance*: the share of requests that are worse than a bound. So one kind of stream serves all: a
+row of cumulative counts over bounds, the last one counting all. Error rate is the row `(attempts - errors, attempts)`.
 """
 
 import math
 from dataclasses import field, replace
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import NamedTuple, Protocol
 
 from modelyard.record import record
@@ -50,6 +50,13 @@ class Reading(Protocol):
 Row = tuple[int, ...]
 
 
+class Read(NamedTuple):
+    """A reading as a stream takes it."""
+
+    bounds: tuple[float, ...]
+    row: Row
+
+
 @record
 class Arm:
     """What a stream keeps of one arm."""
@@ -61,9 +68,14 @@ class Arm:
     counted: int = 0
     """Requests that entered a comparison."""
 
+    def over(self, index: int) -> tuple[float, float]:
+        """Earlier requests, and those beyond bound `index`."""
+        return (self.past[-1], self.past[-1] - self.past[index]) if self.past else (0.0, 0.0)
+
     def share_over(self, index: int) -> float:
         """Share of earlier requests beyond bound `index`, kept off 0 and 1."""
-        return (self.past[-1] - self.past[index] + 0.5) / (self.past[-1] + 1)
+        seen, hits = self.over(index)
+        return (hits + 0.5) / (seen + 1)
 
     def learn(self, block: Row) -> "Arm":
         """A copy that remembers a block too."""
@@ -102,10 +114,6 @@ class Closed(NamedTuple):
     stable: Row
     canary: Row
 
-    def over(self, index: int) -> tuple[Block, Block]:
-        """Both arms' requests, and those beyond bound `index`."""
-        return self.split(index, index)
-
     def split(self, stable_index: int, canary_index: int) -> tuple[Block, Block]:
         """Both arms' requests, and those beyond a bound of its own for each arm."""
         stable, canary = self.stable, self.canary
@@ -114,52 +122,57 @@ class Closed(NamedTuple):
         )
 
 
-def attempts(reading: Reading) -> tuple[tuple[float, ...], Row] | None:
-    """A reading as bounds and row of the error stream; None when it makes no sense."""
+def attempts(reading: Reading) -> Read | None:
+    """A reading for the error stream; None when it makes no sense."""
     values = (reading.at, reading.requests, reading.errors)
     if not all(isinstance(value, int | float) and math.isfinite(value) for value in values):
         return None
     if not 0 <= reading.errors <= reading.requests:
         return None
-    return (0.0,), (int(reading.requests) - int(reading.errors), int(reading.requests))
+    return Read((0.0,), (int(reading.requests) - int(reading.errors), int(reading.requests)))
 
 
-def answers(reading: Reading) -> tuple[tuple[float, ...], Row] | None:
-    """A reading as bounds and row of the latency stream; None when it has no histogram, or one that makes no sense."""
+def answers(reading: Reading) -> Read | None:
+    """A reading for the latency stream; None when it has no histogram, or one that makes no sense."""
     row, bounds = reading.latency, reading.bounds
     if len(row) < 2 or len(row) != len(bounds) + 1 or not all(math.isfinite(count) for count in (reading.at, *row)):
         return None
-    if row[0] < 0 or any(later < earlier for earlier, later in zip(row, row[1:], strict=False)):
+    if row[0] < 0 or any(later < earlier for earlier, later in pairwise(row)):
         return None
-    return tuple(bounds), tuple(int(count) for count in row)
+    return Read(tuple(bounds), tuple(int(count) for count in row))
 
 
-def advance(
-    stream: Stream, at: float, bounds: tuple[float, ...], stable: Row, canary: Row
-) -> tuple[Stream, Closed | None]:
-    """Take one reading of both arms; gives the finished block, once both arms have had traffic in it.
+def advance(stream: Stream, at: float, stable: Read, canary: Read) -> tuple[Stream, Closed | None]:
+    """Take one reading of both arms, with equal bounds; gives the block, once both arms have had traffic in it.
 
     Left out: what was there before the first reading, warm-up of the new arm, blocks across a reset, late readings, and
     blocks in which an arm stood still for `BLOCK_SECONDS`.
     """
-    if not stream.canary.row or bounds != stream.bounds:
-        fresh = replace(stream, bounds=bounds, stable=Arm(counted=stream.stable.counted).learn(stable))
-        fresh = replace(fresh, canary=Arm(counted=stream.canary.counted))
-        return fresh.open_at(at, stable, canary, skipped=int(bool(stream.canary.row))), None
-    new_stable, new_canary = _since(stream.stable.row, stable), _since(stream.canary.row, canary)
+    if not stream.canary.row or stable.bounds != stream.bounds:
+        return _begun(stream, at, stable, canary), None
+    rows = stable.row, canary.row
+    new_stable, new_canary = _since(stream.stable.row, stable.row), _since(stream.canary.row, canary.row)
     if new_stable is None or new_canary is None:
-        if at <= stream.opened_at:  # an old reading that came late: what it says is known already
-            return stream, None
-        return stream.open_at(at, stable, canary, skipped=1), None
+        # what an old reading that came late says is known already
+        return (stream if at <= stream.opened_at else stream.open_at(at, *rows, skipped=1)), None
     if stream.warmup_left > 0:
         left = max(0, stream.warmup_left - new_canary[-1])
-        opened = replace(stream, warmup_left=left, stable=stream.stable.learn(new_stable))
-        return opened.open_at(at, stable, canary), None
-    if not new_stable[-1] or not new_canary[-1]:
-        if at - stream.opened_at > BLOCK_SECONDS:
-            return stream.open_at(at, stable, canary, skipped=1), None
-        return stream, None
-    return stream.open_at(at, stable, canary), Closed(new_stable, new_canary)
+        return replace(stream, warmup_left=left, stable=stream.stable.learn(new_stable)).open_at(at, *rows), None
+    if new_stable[-1] and new_canary[-1]:
+        return stream.open_at(at, *rows), Closed(new_stable, new_canary)
+    stale = at - stream.opened_at > BLOCK_SECONDS
+    return (stream.open_at(at, *rows, skipped=1) if stale else stream), None
+
+
+def _begun(stream: Stream, at: float, stable: Read, canary: Read) -> Stream:
+    """At the first reading, or where bounds have changed: stable's counts so far are its past."""
+    fresh = replace(
+        stream,
+        bounds=stable.bounds,
+        stable=Arm(counted=stream.stable.counted).learn(stable.row),
+        canary=Arm(counted=stream.canary.counted),
+    )
+    return fresh.open_at(at, stable.row, canary.row, skipped=int(bool(stream.canary.row)))
 
 
 def learn(stream: Stream, block: Closed) -> Stream:
@@ -174,7 +187,8 @@ def learn(stream: Stream, block: Closed) -> Stream:
 def _since(before: Row, now: Row) -> Row | None:
     """What was counted since; None when the counters began anew.
 
-    Routers interpolate within their own buckets, so that a difference may fall by one from bound to bound: it is straightened.
+    Routers interpolate within their own buckets, so that a difference may fall by one from bound to bound: it is
+    straightened.
     """
     block = [new - old for old, new in zip(before, now, strict=True)]
     if min(block) < 0:
