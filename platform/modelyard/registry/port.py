@@ -5,6 +5,7 @@ from dataclasses import field
 from pathlib import Path
 from typing import Protocol
 
+from modelyard.errors import Conflict
 from modelyard.record import record
 from modelyard.verdict import Verdict
 
@@ -44,6 +45,15 @@ class Candidate:
     """MLflow run of the training, whose child this is."""
 
 
+class AliasMoved(Conflict):
+    """An alias names something else than was expected; `now` is what (None: nothing)."""
+
+    def __init__(self, alias: str, model: str, *, now: str | None, expected: str | None) -> None:
+        told = ["nothing" if version is None else f"version {version}" for version in (now, expected)]
+        super().__init__(f"{alias} of {model} names {told[0]}, not {told[1]}", do="look again, then decide anew")
+        self.now = now
+
+
 class Registry(Protocol):
     """Versions, aliases, tags. Every verb may be repeated.
 
@@ -63,7 +73,7 @@ class Registry(Protocol):
         """Let the alias name `version`.
 
         Raises:
-            Conflict: the alias named something else than `expected` (None: nothing) just before.
+            AliasMoved: the alias named something else than `expected` (None: nothing) just before.
             BadInput: no such version, or the alias is reserved (`latest`, `v7`).
         """
 
