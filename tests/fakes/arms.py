@@ -1,6 +1,6 @@
 """Arms in memory. Nothing is ready before `settle`, and what is broken never is."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from modelyard.errors import Conflict
@@ -17,6 +17,8 @@ class FakeArms:
         self.broken: dict[str, Verdict | None] = {}
         """Digests that cannot become ready, and what is known about why."""
         self.acts = 0
+        self.before_retire: Callable[[str, str], None] = lambda _key, _name: None
+        """What must hold when an arm is retired."""
 
     def arms(self, key: str) -> Mapping[str, Arm]:
         return dict(self.there.get(key, {}))
@@ -45,6 +47,7 @@ class FakeArms:
         if before.resource_version != expected:
             raise Conflict(f"arm {name} changed since it was read", do="look again")
         if before.replicas:
+            self.before_retire(key, name)
             self.acts += 1
             self.there[key][name] = replace(before, replicas=0, resource_version=str(self.acts))
 

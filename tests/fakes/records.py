@@ -1,5 +1,6 @@
 """Records in memory, as strict as a Kubernetes API: versions, generations, spec and status apart."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from modelyard.errors import Conflict
@@ -15,6 +16,8 @@ class FakeRecords:
     def __init__(self) -> None:
         self.stored: dict[tuple[str, str], Stored] = {}
         self.writes = 0
+        self.before_write: Callable[[Stored | None, Stored], None] = lambda _before, _after: None
+        """What must hold when a record changes."""
 
     def keys(self) -> tuple[str, ...]:
         return tuple(sorted(f"{each.metadata.namespace}/{each.metadata.name}" for each in self._all(ModelDeployment)))
@@ -47,6 +50,7 @@ class FakeRecords:
         metadata = replace(record.metadata, generation=generation)
         if before is not None and replace(record, metadata=metadata) == before:
             return before
+        self.before_write(before, record)
         self.writes += 1
         written = replace(record, metadata=replace(metadata, resource_version=str(self.writes)))
         self.stored[place] = written

@@ -37,6 +37,9 @@ class FakeRouter:
             raise Conflict(f"the route of {key} changed since it was read", do="look again")
         if self.asked.get(key, {}) == dict(weights):
             return
+        for arm, share in weights.items():
+            if share and self.arms.there[key][arm].replicas == 0:
+                raise AssertionError(f"{share} % to arm {arm}, which is being retired")
         self.acts += 1
         self.asked[key] = dict(weights)
         self.versions[key] = self.versions.get(key, 0) + 1

@@ -7,7 +7,7 @@ from modelyard.registry.port import Version
 from modelyard.rollout.loop import look
 from modelyard.rollout.observation import Memory, arm_name
 from modelyard.rollout.ports import World
-from modelyard.rollout.states import has_ended
+from modelyard.rollout.states import TRANSITIONS, has_ended
 from modelyard.spec.deployment import DeploymentSpec, ModelDeployment, ModelRef
 from modelyard.spec.metadata import Metadata
 from modelyard.spec.rollout import ModelRollout, Phase
@@ -15,7 +15,7 @@ from modelyard.spec.rollout import ModelRollout, Phase
 from tests.fakes.arms import FakeArms
 from tests.fakes.counters import FakeCounters
 from tests.fakes.plain_registry import PlainRegistry
-from tests.fakes.records import FakeRecords
+from tests.fakes.records import FakeRecords, Stored
 from tests.fakes.router import FakeRouter
 
 KEY = "default/digits"
@@ -25,6 +25,11 @@ MODEL = "digits"
 def digest_of(version: str) -> str:
     """The digest of a version, made up."""
     return "sha256:" + hashlib.sha256(version.encode()).hexdigest()
+
+
+def leads_to(before: Phase, after: Phase) -> bool:
+    """Whether the table has a way from one phase to the other; one look may go more than one step of it."""
+    return any(line.before is before and (line.after is after or leads_to(line.after, after)) for line in TRANSITIONS)
 
 
 class FakeWorld:
@@ -42,6 +47,10 @@ class FakeWorld:
         self.memory: dict[str, Memory] = {}
         self.served: dict[str, int] = {}
         """Requests by version."""
+        self.unanswered: dict[str, int] = {}
+        """Requests by version that met an arm without a ready replica."""
+        self.arms.before_retire = self._may_retire
+        self.records.before_write = self._may_write
 
     # what people do
 
@@ -101,6 +110,33 @@ class FakeWorld:
         """Status and reason of a condition."""
         return next((each.status, each.reason) for each in self.deployment.status.conditions if each.type == name)
 
+    # what always holds, whoever acts and however late
+
+    def _may_retire(self, key: str, name: str) -> None:
+        assert name not in self.router.asked.get(key, {}), f"arm {name} is retired while the route names it"
+        assert not self.router.confirmed.get(key, {}).get(name), f"arm {name} is retired while it gets traffic"
+        trusted = [each.spec.arm for each in self.rollouts if each.status.phase is Phase.SUCCESSFUL]
+        assert name not in trusted[-1:], f"stable arm {name} is retired"
+
+    def _may_write(self, before: Stored | None, after: Stored) -> None:
+        if not isinstance(after, ModelRollout) or not isinstance(before, ModelRollout):
+            return
+        then, now, name = before.status.phase, after.status.phase, after.metadata.name
+        assert then == now or leads_to(then, now), f"{name}: {then} → {now}"
+        if now is Phase.SUCCESSFUL and then is not now:
+            shares = {arm: share for arm, share in self.router.confirmed.get(KEY, {}).items() if share}
+            assert shares == {after.spec.arm: 100}, f"{name} is Successful while traffic goes to {shares}"
+            asked_for = after.spec.promote or not after.spec.steps
+            assert asked_for or after.status.passed is not None, f"{name} is Successful without evidence"
+        if now is Phase.FAILED and then is not now:
+            assert after.spec.arm not in self.router.asked.get(KEY, {})
+            assert after.status.verdict is not None
+
+    @property
+    def acts(self) -> int:
+        """All that was ever changed from outside."""
+        return self.records.writes + self.arms.acts + self.router.acts + self.registry.acts
+
     # time
 
     @property
@@ -108,6 +144,10 @@ class FakeWorld:
         return World(
             records=self.records, registry=self.registry, arms=self.arms, router=self.router, counters=self.counters, memory=self.memory
         )
+
+    @property
+    def tags(self) -> dict[str, str]:
+        return {number: each.tags.get("modelyard.rollout", "") for (_, number), each in self.registry.known.items()}
 
     def look(self) -> float | None:
         """One look of the loop."""
@@ -128,6 +168,8 @@ class FakeWorld:
             if not count:
                 continue
             assert arm is not None, f"traffic to arm {name}, which is not there"
+            if not arm.ready:
+                self.unanswered[arm.version] = self.unanswered.get(arm.version, 0) + count
             errors = round(count * self.errors.get(arm.digest, 0.0)) if arm.ready else count
             latency = self.latency.get(arm.digest, 20.0)
             self.counters.serve(KEY, name, at=self.now, requests=count, errors=errors, latency_ms=latency)

@@ -113,4 +113,5 @@ def _next(
         arm=arm,
         wished=str(wish.status.alias.get("arm", arm)),
         previous=previous,
+        asked=True,
     )

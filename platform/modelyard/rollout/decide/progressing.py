@@ -9,6 +9,7 @@ from modelyard.rollout.decide.plan import (
     SOON_S, Plan, believed, canary, ensure_canary, ensure_stable, entered, leaving, nonzero, noted, ready, route, the_attempt,
     weighed, with_status,
 )  # fmt: skip
+from modelyard.rollout.decide.wished import is_lost
 from modelyard.rollout.observation import Observation
 from modelyard.spec.deployment import AnalysisStep, PauseStep, SetWeight
 from modelyard.spec.rollout import ModelRollout, Phase
@@ -42,7 +43,8 @@ def plan(seen: Observation) -> Plan:
         *out.retire,
     )
     attempt = _timed(attempt, seen.now)
-    if not attempt.spec.paused and _is_done(seen, attempt, verdict):
+    held = attempt.spec.paused or is_lost(seen) and not attempt.spec.promote
+    if not held and _is_done(seen, attempt, verdict):
         attempt = _onward(attempt, verdict, now=seen.now)
         return Plan(attempt, replace(memory, still=out.still), acts=acts, again=seen.now)
     return Plan(attempt, replace(memory, still=out.still), acts=acts, again=_again(seen, attempt))

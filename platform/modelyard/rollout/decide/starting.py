@@ -9,6 +9,7 @@ from modelyard.rollout.decide.judge import begun, interrupted, unavailable
 from modelyard.rollout.decide.plan import (
     SOON_S, Plan, canary, ensure_canary, ensure_stable, entered, leaving, noted, ready, route, the_attempt, with_status,
 )  # fmt: skip
+from modelyard.rollout.decide.wished import is_lost
 from modelyard.rollout.observation import Observation
 from modelyard.spec.rollout import Phase
 from modelyard.verdict import Verdict
@@ -28,7 +29,7 @@ def plan(seen: Observation) -> Plan:
     out = leaving(seen, frozenset(keep))
     memory = replace(seen.memory, still=out.still)
     acts = (*ensure_stable(seen, everything), *ensure_canary(seen, replicas), *out.retire, *route(seen, _weights(seen, out.zeros)))
-    if ready(canary(seen)) < replicas or spec.paused:
+    if ready(canary(seen)) < replicas or spec.paused or is_lost(seen) and not spec.promote:
         return Plan(attempt, memory, acts=acts, again=seen.now + SOON_S)
     attempt = with_status(attempt, noted(attempt.status, "CanaryReady", f"arm {spec.arm} answered", at=seen.now))
     if straight:

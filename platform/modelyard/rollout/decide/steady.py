@@ -73,8 +73,12 @@ def attempt_for(
     arm: str,
     wished: str,
     previous: dict[str, str],
+    asked: bool = False,
 ) -> ModelRollout:
-    """A new attempt, as it is first recorded. Its number makes its name: two that ask at once make one."""
+    """A new attempt, as it is first recorded. Its number makes its name: two that ask at once make one.
+
+    `asked` marks one that a person asked for (retry, undo) with the label `modelyard.dev/asked`.
+    """
     name = f"{owner.name}-{number:05d}"
     spec = RolloutSpec(
         deployment=owner.name,
@@ -86,7 +90,7 @@ def attempt_for(
         steps=analysed(serving.strategy.canary.steps) if previous else (),
         previous=previous,
     )
-    labels = {"modelyard.dev/deployment": owner.name}
+    labels = {"modelyard.dev/deployment": owner.name, **({"modelyard.dev/asked": "true"} if asked else {})}
     return ModelRollout(metadata=Metadata(name=name, namespace=owner.namespace, labels=labels), spec=spec)
 
 

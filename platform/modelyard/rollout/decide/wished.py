@@ -48,6 +48,14 @@ def followed(seen: Observation) -> Target | None:
     return seen.target
 
 
+def is_lost(seen: Observation) -> bool:
+    """Whether the wish names nothing that could be served: an attempt then goes no step further, and stable stays.
+
+    A registry that is away says nothing about the wish, so it holds up nothing.
+    """
+    return isinstance(seen.target, Verdict) and seen.target.reason is not Reason.REGISTRY_UNAVAILABLE
+
+
 def calm_at(seen: Observation) -> float:
     """When the target may be followed, if it stays as it is."""
     alias = alias_status(seen)
