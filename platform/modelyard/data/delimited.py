@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
 from modelyard.data.columns import Columns, Values
+from modelyard.data.images import named_pictures
 from modelyard.errors import BadInput
 from modelyard.spec.data import Data
 
@@ -100,6 +101,9 @@ class CsvSource:
     def _column(self, name: str, raw: pa.Array, kind: str, row: int) -> Values:
         if kind == "text":
             return [value or None for value in raw.to_pylist()]
+        if kind == "image":
+            names = [value or None for value in raw.to_pylist()]
+            return named_pictures(names, self.path.parent, lambda at: self.where(row + at))
         values = _blank(raw)
         try:
             if kind == "boolean":

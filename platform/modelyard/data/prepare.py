@@ -8,18 +8,16 @@ place before all of it is there.
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from modelyard.data import split
 from modelyard.data.adopt import adopt
-from modelyard.data.clean import doubles, first_double
 from modelyard.data.columns import Columns, Values, length
 from modelyard.data.facts import NORMALIZED, facts_of, moments
-from modelyard.data.labels import encode, find_classes
+from modelyard.data.labels import encode
+from modelyard.data.plan import Plan, decide
 from modelyard.data.prepared import FILE, REPORT, PreparedData, Shard, load_prepared
 from modelyard.data.report import data_report
 from modelyard.data.shards import SplitReader, from_batch, open_shard, write_shard
@@ -36,19 +34,6 @@ __all__ = ["PreparedData", "SplitReader", "load_prepared", "prepare", "source_di
 Progress = Callable[[str, float], None]
 SHARD_BYTES = 128 << 20
 """A shard holds fewer than `data.shardSize` examples where they would take more than this."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What was decided from the survey."""
-
-    ids: Sequence[str]
-    places: split.Places
-    """Split of each surveyed example; -1: left out."""
-    classes: Sequence[str]
-    orders: Mapping[str, Sequence[int]]
-    """For each split, the surveyed examples in the order in which they are stored."""
-    counts: Mapping[str, int]
 
 
 def prepare(spec: Data, *, base: Path, out: Path, progress: Progress | None = None) -> PreparedData:
@@ -73,7 +58,7 @@ def prepare(spec: Data, *, base: Path, out: Path, progress: Progress | None = No
     _check_out(out)
     if isinstance(spec.source, Shards):
         return _settled(out, adopt(spec.source.shards, base=base, out=out))
-    with open_source(spec, base) as source:
+    with open_source(spec, base, work=out.parent) as source:
         tell(f"looking at {source.name}", 0.0)
         seen = survey(spec, source)
         plan = decide(spec, source, seen)
@@ -81,84 +66,6 @@ def prepare(spec: Data, *, base: Path, out: Path, progress: Progress | None = No
         with staging(out) as folder:
             prepared = _write(spec, source, seen, plan, folder=folder, tell=tell)
     return _settled(out, prepared)
-
-
-def decide(spec: Data, source: Source, seen: Survey) -> Plan:
-    """What stays, and in which split and order.
-
-    Raises:
-        BadInput: doubled examples or ids, one class only, leakage or an empty split, where the spec refuses them.
-    """
-    ids = _ids(seen)
-    out = np.zeros(len(ids), bool)
-    doubled = doubles(seen.contents, ids)
-    if doubled.any() and spec.checks.duplicates == "refuse":
-        at = int(np.argmax(doubled))
-        raise BadInput(
-            f"{source.where(seen.rows[at])} occurs twice ({int(doubled.sum())} such examples)",
-            do="set data.checks.duplicates: drop, or correct the source",
-        )
-    if spec.checks.duplicates == "drop":
-        out |= doubled
-    kept = np.flatnonzero(~out)
-    if twice := first_double([ids[at] for at in kept]):
-        first, second = (source.where(seen.rows[kept[at]]) for at in twice)
-        raise BadInput(
-            f"{first} and {second} have one id, {ids[kept[twice[0]]]!r}", do="give each example an id of its own"
-        )
-    classes = find_classes([seen.labels[at] for at in kept], spec.labels) if spec.labels.kind == "class" else []
-    places = np.full(len(ids), -1, np.int8)
-    places[kept] = _split(spec, seen, [ids[at] for at in kept], kept)
-    leaked = np.zeros(len(ids), bool)
-    leaked[kept] = split.leaks([seen.features[at] for at in kept], places[kept])
-    if leaked.any() and spec.checks.leakage == "refuse":
-        raise BadInput(_leakage(source, seen, places, leaked), do="set data.checks.leakage: drop, or split by a group")
-    places[leaked] = -1
-    stays = np.flatnonzero(places >= 0)
-    split.check_filled(places[stays], spec.splits)
-    ranked = sorted(stays.tolist(), key=lambda at: split.rank(spec.splits.seed, ids[at]))
-    orders = {name: [at for at in ranked if places[at] == number] for number, name in enumerate(split.NAMES)}
-    counts = {
-        **{name: seen.counts[name] for name in ("read", "missing", "filled")},
-        "duplicates": int(out.sum()),
-        "leakage": int(leaked.sum()),
-        **{name: len(order) for name, order in orders.items()},
-    }
-    return Plan(ids=ids, places=places, classes=classes, orders={n: o for n, o in orders.items() if o}, counts=counts)
-
-
-def _ids(seen: Survey) -> list[str]:
-    """Given ids, else the content's digest; equal contents are told apart by a number."""
-    if seen.roles.id is not None:
-        return seen.ids
-    times: dict[bytes, int] = {}
-    ids = []
-    for content in seen.all:
-        times[content] = times.get(content, 0) + 1
-        ids.append(content[:12].hex() + (f"-{times[content]}" if times[content] > 1 else ""))
-    return ids
-
-
-def _split(spec: Data, seen: Survey, ids: Sequence[str], kept: Any) -> split.Places:
-    if spec.splits.time:
-        return split.split_by_time(np.array([seen.times[at] for at in kept]), ids, spec.splits)
-    if spec.splits.group:
-        return split.split_by_group([seen.keys[at] for at in kept], spec.splits)
-    strata = [seen.keys[at] for at in kept] if spec.splits.stratify else None
-    return split.split_by_share(ids, strata, spec.splits)
-
-
-def _leakage(source: Source, seen: Survey, places: split.Places, leaked: Any) -> str:
-    at = int(np.argmax(leaked))
-    twin = next(
-        other
-        for other, digest in enumerate(seen.features)
-        if digest == seen.features[at] and places[other] > places[at]
-    )
-    return (
-        f"{source.where(seen.rows[at])} in {split.NAMES[places[at]]} has the same features as "
-        f"{source.where(seen.rows[twin])} in {split.NAMES[places[twin]]} ({int(leaked.sum())} such examples)"
-    )
 
 
 def _write(spec: Data, source: Source, seen: Survey, plan: Plan, *, folder: Path, tell: Progress) -> PreparedData:

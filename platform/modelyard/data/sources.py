@@ -5,17 +5,19 @@ once to write them. Neither holds more than a chunk.
 """
 
 import hashlib
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Protocol
 
 from modelyard.data.columns import Columns
 from modelyard.data.split import check_splits
 from modelyard.errors import BadInput
 from modelyard.spec.data import Data, Shards
-from modelyard.storage.atomic import digest_file
-from modelyard.storage.port import open_store
+from modelyard.storage.atomic import digest_file, explained
+from modelyard.storage.port import Stored, open_store
 
 FORMATS = {".csv": "csv", ".tsv": "csv", ".parquet": "parquet", ".jsonl": "jsonl", ".ndjson": "jsonl", ".npz": "npz"}
 
@@ -56,8 +58,8 @@ def check_data(spec: Data) -> None:
 
 
 @contextmanager
-def open_source(spec: Data, base: Path) -> Iterator[Source]:
-    """The reader of `spec.source`; relative paths start at `base`.
+def open_source(spec: Data, base: Path, *, work: Path) -> Iterator[Source]:
+    """The reader of `spec.source`; relative paths start at `base`, objects of a bucket are brought below `work`.
 
     Raises:
         BadInput: nothing there, an empty file, a folder where a file belongs, or no known format.
@@ -68,7 +70,49 @@ def open_source(spec: Data, base: Path) -> Iterator[Source]:
 
         yield bundled(spec.source.removeprefix("bundled:"))
         return
+    if "://" in spec.source:
+        with explained(work):
+            work.mkdir(parents=True, exist_ok=True)
+            with TemporaryDirectory(dir=work, prefix=".source-") as folder:
+                yield _reader(_brought(spec.source, Path(folder)), spec)
+        return
     path = (base / Path(spec.source).expanduser()).resolve()
+    with explained(path):
+        yield _reader(path, spec)
+
+
+def _brought(uri: str, folder: Path) -> Path:
+    """One object, or all objects below a prefix, as local files.
+
+    Raises:
+        BadInput: nothing there, or a key that leads out of the folder.
+    """
+    above, _, name = uri.rstrip("/").rpartition("/")
+    store = open_store(above if above.count("/") >= 2 and not uri.endswith("/") else uri)
+    within = "" if store.uri == uri.rstrip("/") else name
+    found = [stored for stored in store.list(within) if stored.key in (within, f"{within}/") or _below(stored, within)]
+    if not found:
+        raise BadInput(f"data.source: there is nothing at {uri}", do="correct the address")
+    for stored in found:
+        target = folder / "source" / stored.key
+        if not target.resolve().is_relative_to(folder.resolve()):
+            raise BadInput(f"data.source: the key {stored.key!r} leads out of its folder", do="rename the object")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with store.opened(stored.key, version=stored.version) as path:
+            shutil.move(path, target)
+    return folder / "source" / within
+
+
+def _below(stored: Stored, within: str) -> bool:
+    return not stored.key.endswith("/") and (not within or stored.key.startswith(f"{within}/"))
+
+
+def _reader(path: Path, spec: Data) -> Source:
+    """The reader for what lies at `path`.
+
+    Raises:
+        BadInput: as `open_source`.
+    """
     if not path.exists():
         raise BadInput(f"data.source: there is no {path}", do="correct the path; it starts at the folder of the file")
     kind = spec.format or ("images" if path.is_dir() else FORMATS.get(path.suffix.lower()))
@@ -80,7 +124,7 @@ def open_source(spec: Data, base: Path) -> Iterator[Source]:
         raise BadInput(f"data.source: {path} is a file where a folder of images belongs", do="name its folder")
     if path.is_file() and path.stat().st_size == 0:
         raise BadInput(f"data.source: {path} is empty", do="name a file with examples")
-    yield _reader(kind)(path, spec)
+    return _class(kind)(path, spec)
 
 
 def source_digest(spec: Data, *, base: Path) -> str:
@@ -108,7 +152,7 @@ def _formats() -> str:
     return ", ".join(sorted({*FORMATS.values(), "images"}))
 
 
-def _reader(kind: str) -> Callable[[Path, Data], Source]:
+def _class(kind: str) -> Callable[[Path, Data], Source]:
     """The class that reads a format; imported when needed, since each brings its own library."""
     if kind == "npz":
         from modelyard.data.arrays import NpzSource  # noqa: PLC0415
@@ -118,4 +162,16 @@ def _reader(kind: str) -> Callable[[Path, Data], Source]:
         from modelyard.data.delimited import CsvSource  # noqa: PLC0415
 
         return CsvSource
+    if kind == "jsonl":
+        from modelyard.data.jsonl import JsonlSource  # noqa: PLC0415
+
+        return JsonlSource
+    if kind == "parquet":
+        from modelyard.data.parquet import ParquetSource  # noqa: PLC0415
+
+        return ParquetSource
+    if kind == "images":
+        from modelyard.data.images import ImageFolder  # noqa: PLC0415
+
+        return ImageFolder
     raise BadInput(f"data.format: {kind} is not known", do=f"use one of {_formats()}")

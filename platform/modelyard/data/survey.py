@@ -101,6 +101,8 @@ def survey(spec: Data, source: Source) -> Survey:
         BadInput: a value is not what the spec says, or the source has no examples.
     """
     types = source.types()
+    if not types:
+        raise BadInput(f"{source.name} has no examples", do="name a source that has some")
     seen = Survey(roles=roles_of(spec, source, types), types=types)
     row = 0
     for chunk in source.chunks():

@@ -95,7 +95,7 @@ def explained(path: Path) -> Iterator[None]:
             raise StageFailed(f"No space left for {path}", do="free space on its disk and run again") from error
         if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
             raise BadInput(
-                f"{named} cannot be written: {error.strerror}", do="make the folder writable or name another one"
+                f"{named} cannot be used: {error.strerror}", do="change its permissions or name another place"
             ) from error
         if error.errno in (errno.EISDIR, errno.ENOTDIR, errno.EEXIST):
             raise BadInput(
