@@ -75,6 +75,8 @@ class LaptopArms:
         self._replicas: dict[tuple[str, str], list[Replica]] = {}
         self._leaving: set[tuple[str, str]] = set()
         self._stopping = False
+        self.changed: Callable[[str], None] = lambda key: None  # noqa: ARG005
+        """Told the key of a deployment when one of its servers became ready or died, or an arm is gone."""
 
     def resume(self) -> None:
         """Start again what ran when the yard ended, and finish what was being retired."""
@@ -200,6 +202,7 @@ class LaptopArms:
         with self._lock:
             ports = [replica.port for replica in self._replicas.get((key, name), ()) if replica.port is not None]
             self._router.set_endpoints(key, name, ports)
+        self.changed(key)
 
     def _drop(self, key: str, name: str, surplus: list[Replica], grace: float) -> None:
         """Take servers out of the router, wait until Envoy has seen it, and stop them when they are done."""
@@ -236,6 +239,7 @@ class LaptopArms:
             self._leaving.discard((key, name))
         shutil.rmtree(self._work(key, name), ignore_errors=True)
         log.info("an arm is gone", arm=name)
+        self.changed(key)
 
     def _drained(self, key: str, name: str) -> bool:
         """Whether nothing is in flight, the router sends nothing new, and its count stands still."""

@@ -13,111 +13,72 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO
 
 import structlog
 
-from modelyard.errors import Busy, Conflict, ModelyardError
+from modelyard.errors import Busy, ModelyardError
 from modelyard.processes import Child
-from modelyard.registry.mlflow import MLflowRegistry
-from modelyard.registry.port import Registry
 from modelyard.registry.server import start_mlflow
 from modelyard.rollout.laptop.arms import LaptopArms
 from modelyard.rollout.laptop.counters import EnvoyCounters
 from modelyard.rollout.laptop.home import Home
 from modelyard.rollout.laptop.listening import LOOPBACK, kept_port
+from modelyard.rollout.laptop.looking import Loop
 from modelyard.rollout.laptop.records import FileRecords
 from modelyard.rollout.laptop.router import EnvoyRouter
 from modelyard.rollout.laptop.yard import announce
-from modelyard.rollout.loop import look
 from modelyard.rollout.ports import World
 
-POLL_S = 0.5
-"""How often each alias is read, so that a move in MLflow's pages does what `promote` does."""
-_AT_ONCE = 10
-_LONGEST_PAUSE_S = 10.0
 _WATCH_S = 0.2
 
 log = structlog.get_logger()
 
 
-class Loop:
-    """Looks at every deployment again and again, each on its own: one that is slow or failing holds up no other."""
-
-    def __init__(self, world: World, *, poll_s: float = POLL_S, look: Callable[..., float | None] = look) -> None:
-        self._world = world
-        self._poll_s = poll_s
-        self._look = look
-        self._pool = ThreadPoolExecutor(max_workers=8, thread_name_prefix="look")
-        self._due: dict[str, float] = {}
-        self._failed: dict[str, int] = {}
-        self._running: dict[str, Future[None]] = {}
-
-    def turn(self, now: float) -> float:
-        """Start the looks that are due; gives the seconds until the next one is."""
-        keys = self._world.records.keys()
-        for key in keys:
-            future = self._running.get(key)
-            if (future is None or future.done()) and self._due.get(key, 0.0) <= now:
-                self._due[key] = now + self._poll_s
-                self._running[key] = self._pool.submit(self._look_at, key)
-        waiting = [due for key, due in self._due.items() if self._running[key].done()]
-        return max(0.01, min([self._poll_s, *(due - now for due in waiting)]))
-
-    def stop(self) -> None:
-        """Wait for looks that are under way."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
-
-    def _look_at(self, key: str) -> None:
-        """One look, or some where the loop wants the next at once. Nothing that it raises ends the yard."""
-        try:
-            again = None
-            for _ in range(_AT_ONCE):
-                now = time.time()
-                again = self._look(self._world, key, now=now)
-                if again is None or again > now:
-                    break
-            self._failed.pop(key, None)
-            if again is not None:
-                self._due[key] = min(self._due[key], again)
-        except Conflict as error:
-            log.info("changed meanwhile: looking again", key=key, error=str(error))
-            self._due[key] = 0.0
-        except Exception as error:
-            known = isinstance(error, ModelyardError)
-            failed = self._failed[key] = self._failed.get(key, 0) + 1
-            pause = min(self._poll_s * 2 ** min(failed, 10), _LONGEST_PAUSE_S)
-            log.warning("a look failed", key=key, error=str(error), again_in_s=pause, exc_info=not known)
-            self._due[key] = time.time() + pause
-
-
 class Services:
-    """MLflow, Envoy and the servers of one home."""
+    """MLflow, Envoy and the servers of one home, started.
+
+    Raises:
+        ModelyardError: something did not come up; what did is stopped again.
+    """
 
     def __init__(self, home: Home) -> None:
-        self.home = home
-        self._mlflow_port = kept_port(home.path / "mlflow.port")
+        self._home = home
+        self._port = kept_port(home.path / "mlflow.port")
         self._mlflow: Child | None = None
+        self._arms: LaptopArms | None = None
+        self.mlflow = f"http://{LOOPBACK}:{self._port}"
         self.router = EnvoyRouter(home.router, log=home.logs / "envoy.log")
-        self.registry: Registry = MLflowRegistry(self.mlflow_url)
-        self.arms = LaptopArms(home, self.registry, self.router)
+        try:
+            with ThreadPoolExecutor(max_workers=2) as pool:
+                starts = [pool.submit(self._start_mlflow), pool.submit(self.router.start)]
+                # Its import takes seconds: long enough for both to come up.
+                from modelyard.registry.mlflow import MLflowRegistry  # noqa: PLC0415
 
-    @property
-    def mlflow_url(self) -> str:
-        """MLflow's pages and API."""
-        return f"http://{LOOPBACK}:{self._mlflow_port}"
-
-    def start(self) -> None:
-        """Start MLflow and Envoy at the same time; then what ran before."""
-        with ThreadPoolExecutor(max_workers=2) as pool:
-            for future in [pool.submit(self._start_mlflow), pool.submit(self.router.start)]:
-                future.result()
-        self.arms.resume()
+                for start in starts:
+                    start.result()
+            registry = MLflowRegistry(self.mlflow)
+            self.arms = self._arms = LaptopArms(home, registry, self.router)
+            self.arms.resume()
+        except BaseException:
+            self.stop()
+            raise
+        self.world = World(
+            records=FileRecords(home.records),
+            registry=registry,
+            arms=self.arms,
+            router=self.router,
+            counters=EnvoyCounters(self.router),
+        )
 
     def mend(self) -> None:
-        """Start again what died."""
+        """Start again what died.
+
+        Raises:
+            ModelyardError: it did not come up.
+        """
         if self._mlflow is not None and not self._mlflow.alive():
             log.warning("MLflow died: starting it again", code=self._mlflow.exit_code)
             self._mlflow.stop(0.0)
@@ -126,7 +87,9 @@ class Services:
 
     def stop(self) -> None:
         """End everything at the same time, within seconds."""
-        stops: list[Callable[[], object]] = [self.arms.stop, self.router.stop]
+        stops: list[Callable[[], object]] = [self.router.stop]
+        if self._arms is not None:
+            stops.append(self._arms.stop)
         if self._mlflow is not None:
             stops.append(self._mlflow.stop)
         with ThreadPoolExecutor(max_workers=len(stops)) as pool:
@@ -137,11 +100,11 @@ class Services:
                     log.warning("something did not stop cleanly", error=repr(error))
 
     def _start_mlflow(self) -> None:
-        self._mlflow = start_mlflow(self.home.path, port=self._mlflow_port)
+        self._mlflow = start_mlflow(self._home.path, port=self._port)
 
 
-def serve(home: Home, end: threading.Event) -> None:
-    """Run everything until `end` is set.
+def serve(home: Home, end: threading.Event, up: threading.Event) -> None:
+    """Run everything until `end` is set; `up` is set once all is there.
 
     Raises:
         Busy: another process serves this home.
@@ -149,30 +112,32 @@ def serve(home: Home, end: threading.Event) -> None:
     """
     with _held(home):
         services = Services(home)
-        world = World(
-            records=FileRecords(home.records),
-            registry=services.registry,
-            arms=services.arms,
-            router=services.router,
-            counters=EnvoyCounters(services.router),
-        )
-        loop = Loop(world)
+        up.set()
+        loop = Loop(services.world)
+        services.router.changed = loop.wake
+        services.arms.changed = loop.wake
+        threading.Thread(target=_mend, args=(services, end), daemon=True).start()
         try:
-            services.start()
-            yard = announce(home, mlflow=services.mlflow_url, router=services.router.url, admin=services.router.admin)
-            log.info("up", mlflow=yard.mlflow, router=yard.router)
-            mending: Future[None] | None = None
-            with ThreadPoolExecutor(max_workers=1) as mender:
-                while not end.wait(min(loop.turn(time.time()), _WATCH_S)):
-                    if mending is None or mending.done():
-                        if mending is not None and (error := mending.exception()) is not None:
-                            log.warning("could not mend", error=str(error))
-                        mending = mender.submit(services.mend)
+            announce(home, mlflow=services.mlflow, router=services.router.url, admin=services.router.admin)
+            log.info("up", mlflow=services.mlflow, router=services.router.url)
+            while not end.is_set() and home.lock.exists():  # a home that was removed needs no yard
+                loop.rest(min(loop.turn(time.time()), _WATCH_S))
         finally:
+            end.set()
             home.yard.unlink(missing_ok=True)
+            services.stop()  # first: a look that waits for MLflow ends with it
             loop.stop()
-            services.stop()
             log.info("down")
+
+
+def _mend(services: Services, end: threading.Event) -> None:
+    """Start again what dies. A daemon: what it is starting when the yard ends, the guard ends."""
+    while not end.wait(_WATCH_S):
+        try:
+            services.mend()
+        except ModelyardError as error:
+            log.warning("could not mend", error=str(error))
+            end.wait(_WATCH_S * 5)
 
 
 def _held(home: Home) -> IO[str]:
@@ -192,26 +157,43 @@ def _held(home: Home) -> IO[str]:
     return file
 
 
+def _log_as_json() -> None:
+    """One JSON object a line to stdout, which is the log's file; other libraries' lines too."""
+    shared: list[structlog.typing.Processor] = [
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso"),
+        structlog.processors.format_exc_info,
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+    )
+    handler = logging.StreamHandler(sys.stdout)
+    last = structlog.processors.JSONRenderer()
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processor=last))
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    for chatty in ("httpx", "httpcore", "alembic", "mlflow"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
 def main() -> int:
     """The program."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--home", type=Path, required=True)
     home = Home(parser.parse_args().home.resolve())
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso"),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stdout),
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-    )
-    end = threading.Event()
+    _log_as_json()
+    end, up = threading.Event(), threading.Event()
+
+    def stop(number: int, _frame: object) -> None:
+        if not up.is_set():  # nothing is served yet; the guard ends what was started
+            os._exit(128 + number)
+        end.set()
+
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, lambda *_: end.set())
+        signal.signal(number, stop)
     try:
-        serve(home, end)
+        serve(home, end, up)
     except ModelyardError as error:
         log.error("cannot serve", error=str(error))
         print(error, file=sys.stderr)  # noqa: T201  the end of the log is what `up` shows
