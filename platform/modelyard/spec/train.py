@@ -118,7 +118,7 @@ class Train:
     initialize: Initialize | None = None
     early_stopping: EarlyStopping | None = None
     checkpoint_every: int = 0
-    """Steps between checkpoints; 0 is once an epoch."""
+    """Steps between checkpoints; 0 is at the end of an epoch, at most every two seconds."""
     keep_checkpoints: int = 2
     """Older ones are removed."""
     seed: int = 0

@@ -94,4 +94,7 @@ def main(job: str, out: str, code: str, processes: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:5]))
+    code = main(*sys.argv[1:5])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # taking torch's modules down takes longer than some trainings

@@ -44,7 +44,9 @@ def spread(model: nn.Module, loaded: Loaded, *, world: int, attempt: Callable[[n
     if world > 1:
         seen = torch.tensor([float(unused)])
         dist.all_reduce(seen, op=dist.ReduceOp.MAX)
-        wrapped = DistributedDataParallel(model, find_unused_parameters=bool(seen.item()))
+        wrapped = DistributedDataParallel(
+            model, find_unused_parameters=bool(seen.item()), forward_sync_buffers=_buffers_act(model)
+        )
         for _ in range(BACKWARDS_TO_THROW_AWAY):
             attempt(wrapped).backward()
         model.zero_grad(set_to_none=True)
@@ -57,6 +59,19 @@ def _restore(model: nn.Module, before: dict[str, Tensor]) -> None:
         for name, value in model.state_dict().items():
             if name in before:
                 value.copy_(before[name])
+
+
+def _buffers_act(model: nn.Module) -> bool:
+    """Whether buffers take part in training, so that processes must share them before each step.
+
+    Batch norm's statistics do not: they are only read in evaluation, before which `same_buffers` is called.
+    """
+    return any(
+        True
+        for module in model.modules()
+        if not isinstance(module, nn.modules.batchnorm._BatchNorm) or not module.training
+        for _ in module.buffers(recurse=False)
+    )
 
 
 def inner(model: nn.Module) -> nn.Module:

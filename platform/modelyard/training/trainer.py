@@ -33,6 +33,10 @@ from modelyard.training.update import Updater, forward, precision_of
 from modelyard.training.validation import validate
 
 
+CHECKPOINT_EVERY_S = 2.0
+"""At the end of an epoch, unless `checkpointEvery` says otherwise: no more is lost than this and one epoch."""
+
+
 @record
 class Trained:
     """What the loop came to, but for the files."""
@@ -86,6 +90,7 @@ class Trainer:
             job, checkpoints, self.model, self.optimizer, self.rates, rank=rank, world=world, per_epoch=len(self.sizes)
         )
         self.best: dict[str, Tensor] = {}
+        self.saved_at = time.monotonic()
 
     def run(self) -> Trained:
         """Train to the end, from the last checkpoint if there is one. The model then has the weights to keep."""
@@ -130,7 +135,8 @@ class Trainer:
 
     def _end_epoch(self, at: Position, lr: float, began: float) -> Position:
         parallel.same_buffers(self.wrapped, world=self.world)
-        loss_sum, seen = parallel.total([at.loss_sum, float(at.examples)], world=self.world)
+        due = float(self.rank == 0 and time.monotonic() - self.saved_at > CHECKPOINT_EVERY_S)
+        loss_sum, seen, due = parallel.total([at.loss_sum, float(at.examples), due], world=self.world)
         loss, metrics = validate(
             self.model, self.loaded, self.validation, rank=self.rank, world=self.world, size=self.spec.batch_size,
             precision=precision_of(self.spec), alive=lambda: self.teller.sometimes("validating", epoch=at.epoch + 1),
@@ -150,8 +156,10 @@ class Trainer:
                 self.best = {name: value.clone() for name, value in self.resumable.tensors().items()}
             at = replace(at, watch=watch)
         self.teller.tell("epoch", **_told(curve), step=at.step)
-        if not self.spec.checkpoint_every or at.step % self.spec.checkpoint_every == 0 or at.epoch == self.spec.epochs:
+        every = self.spec.checkpoint_every
+        if at.epoch == self.spec.epochs or self._over(at) or (at.step % every == 0 if every else due):
             self.resumable.save(at, self.best)
+            self.saved_at = time.monotonic()
         return at
 
     def _places(self, epoch: int, *, skip: int) -> Iterator[plan.Places]:
