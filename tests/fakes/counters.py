@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from modelyard.rollout.observation import Counts
 
 BOUNDS = tuple(round(1.0 * 1.05**step, 4) for step in range(150))
+SPREAD = (0.5, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.4, 1.7, 2.5)
+"""Times of ten equal parts of the answers, in units of the arm's own."""
 
 
 class FakeCounters:
@@ -21,13 +23,16 @@ class FakeCounters:
     # what happens in the world
 
     def serve(self, key: str, arm: str, *, at: float, requests: int, errors: int = 0, latency_ms: float = 20.0) -> None:
-        """An arm answered so many requests, all in about the same time; `errors` of them failed."""
+        """An arm answered so many requests in times around the given one; `errors` of them failed."""
         assert 0 <= errors <= requests
         mine = self.seen.setdefault(key, {})
         before = mine.get(arm, Counts(at=at, requests=0, errors=0, latency=(0,) * (len(BOUNDS) + 1), bounds=BOUNDS))
-        place = bisect.bisect_left(BOUNDS, latency_ms)
         answers = requests - errors
-        latency = tuple(count + (answers if index >= place else 0) for index, count in enumerate(before.latency))
+        latency = list(before.latency)
+        for part, factor in enumerate(SPREAD):
+            count = answers * (part + 1) // len(SPREAD) - answers * part // len(SPREAD)
+            for index in range(bisect.bisect_left(BOUNDS, latency_ms * factor), len(latency)):
+                latency[index] += count
         mine[arm] = Counts(
-            at=at, requests=before.requests + requests, errors=before.errors + errors, latency=latency, bounds=BOUNDS
+            at=at, requests=before.requests + requests, errors=before.errors + errors, latency=tuple(latency), bounds=BOUNDS
         )

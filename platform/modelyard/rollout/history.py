@@ -47,6 +47,7 @@ def past(rollouts: Sequence[ModelRollout], wish: ModelDeployment, target: Target
                 failed[spec.wished] = name
         elif each.status.phase is Phase.FAILED and not _superseded(each):
             failed[spec.arm] = name
+    failed = {**_marked(target, stable), **failed}
     return Past(
         attempt=running or (rollouts[-1] if rollouts else None),
         number=max(map(number_of, rollouts), default=0),
@@ -54,6 +55,14 @@ def past(rollouts: Sequence[ModelRollout], wish: ModelDeployment, target: Target
         failed=failed,
         forgettable=_forgettable(rollouts, wish, stable, failed, target),
     )
+
+
+def _marked(target: Target | Verdict, stable: Stable | None) -> dict[str, str]:
+    """The target's own mark, which outlives the record of its attempt."""
+    if not isinstance(target, Target) or target.tags.get("modelyard.rollout") != "failed":
+        return {}
+    arm = target.tags.get("modelyard.rollout.arm", "")
+    return {} if stable is not None and stable.arm == arm else {arm: target.tags.get("modelyard.rollout.name", "an attempt")}
 
 
 def _superseded(rollout: ModelRollout) -> bool:

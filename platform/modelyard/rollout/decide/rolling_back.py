@@ -9,10 +9,10 @@ from modelyard.rollout.decide.plan import (
 from modelyard.rollout.intents import Intent, MoveAlias, TagVersion
 from modelyard.rollout.observation import Observation, Target
 from modelyard.spec.rollout import ModelRollout, Phase
-from modelyard.verdict import Reason, Verdict
+from modelyard.verdict import Outcome, Reason, Verdict
 
 UNMARKED = frozenset({Reason.SUPERSEDED, Reason.CANARY_UNAVAILABLE, Reason.PROGRESS_DEADLINE})
-"""These say nothing about the version itself."""
+"""Inconclusive for one of these, an attempt says nothing about the version itself."""
 
 ALIAS_MOVED = "AliasRestored"
 
@@ -85,7 +85,7 @@ def _reason(attempt: ModelRollout) -> Reason | None:
 
 def _tag(attempt: ModelRollout, verdict: Verdict) -> tuple[Intent, ...]:
     """Say on the version what came of it, unless that is no fault of its own."""
-    if verdict.reason in UNMARKED:
+    if verdict.outcome is Outcome.INCONCLUSIVE and verdict.reason in UNMARKED:
         return ()
     word = "aborted" if verdict.reason is Reason.ABORTED else verdict.outcome.value.lower()
     tags = {"modelyard.rollout": word, "modelyard.rollout.name": attempt.metadata.name,

@@ -52,8 +52,6 @@ def startable(seen: Observation, target: Target) -> ModelRollout | None:
     arm = arm_name(target.digest, seen.wish.spec)
     if seen.stable is not None and seen.stable.arm == arm or arm in seen.failed:
         return None
-    if target.tags.get("modelyard.rollout") == "failed" and target.tags.get("modelyard.rollout.arm") == arm:
-        return None
     return attempt_for(seen.wish.metadata, seen.wish.spec, number=seen.attempts + 1, version=target.version, digest=target.digest,
                        arm=arm, wished=arm, previous=_previous(seen))  # fmt: skip
 
