@@ -78,7 +78,7 @@ class ImageFolder:
             folders[:] = sorted(folder for folder in folders if not folder.startswith("."))
             for file in files:
                 if file.lower().endswith(SUFFIXES) and not file.startswith("."):
-                    names.append((Path(root) / file).relative_to(self.path).as_posix())
+                    names.append((Path(root) / file).relative_to(self.path).as_posix())  # noqa: PERF401
         if not names:
             raise BadInput(
                 f"{self.path} holds no images", do=f"put {', '.join(SUFFIXES)} files into a folder per class"
