@@ -1,15 +1,20 @@
 """What TorchServe is told, and the Java that runs it."""
 
+import errno
 import json
+import shutil
 import zipfile
 from pathlib import Path
 
 import pytest
 import ts
+from tests.fakes.small_model import small_package
 
-from modelyard.errors import BadInput
+from modelyard.errors import BadInput, StageFailed
+from modelyard.packaging.package import Package
 from modelyard.serving import java as javas
-from modelyard.serving.torchserve import properties
+from modelyard.serving import torchserve
+from modelyard.serving.torchserve import Server, properties
 from modelyard.spec.deployment import Runtime, TorchServe
 from modelyard.units import Duration
 
@@ -94,3 +99,74 @@ def test_a_java_that_does_not_run_is_passed_over(tmp_path: Path) -> None:
     program.write_text("")
     program.chmod(0o644)
     assert javas.version_of(program) is None
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory: pytest.TempPathFactory) -> Package:
+    return small_package(tmp_path_factory.mktemp("packed"))
+
+
+class Spawned(Exception):  # noqa: N818
+    """Instead of a server."""
+
+
+def start(packed: Package, work: Path) -> None:
+    Server.start(Path(packed.archive), digest=packed.digest, name=packed.name, runtime=Runtime(), work=work)
+
+
+def test_a_server_sees_none_of_our_credentials(
+    packed: Package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, str] = {}
+
+    def spawn(*_: object, env: dict[str, str], **__: object) -> None:
+        seen.update(env)
+        raise Spawned
+
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "secret")
+    monkeypatch.setenv("TS_ALLOWED_URLS", "http://.*")
+    monkeypatch.setattr(torchserve, "spawn", spawn)
+    with pytest.raises(Spawned):
+        start(packed, tmp_path)
+    assert "secret" not in seen.values()
+    assert not [name for name in seen if name.startswith("TS_") and name != "TS_DECODE_INPUT_REQUEST"]
+
+
+def test_a_server_without_space_is_not_started(
+    packed: Package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(torchserve.shutil, "copyfile", full)
+    with pytest.raises(StageFailed, match="No space left"):
+        start(packed, tmp_path)
+    assert not (tmp_path / "server.log").exists()
+
+
+def test_a_server_whose_folder_is_read_only_is_refused(
+    packed: Package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_only(*_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(torchserve.shutil, "copyfile", read_only)
+    with pytest.raises(BadInput, match="Read-only file system"):
+        start(packed, tmp_path)
+
+
+def test_what_a_killed_server_left_behind_is_removed_at_the_next_start(
+    packed: Package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spawn(*_: object, **__: object) -> None:
+        raise Spawned
+
+    monkeypatch.setattr(torchserve, "spawn", spawn)
+    rooms = []
+    for _ in range(2):
+        with pytest.raises(Spawned):
+            start(packed, tmp_path)
+        rooms.append((tmp_path / "room").readlink())
+    assert [room.exists() for room in rooms] == [False, True]
+    shutil.rmtree(rooms[1])
