@@ -30,10 +30,9 @@ def show(data: Any, output: Output, *, empty: str = "nothing yet") -> None:
 
 def as_yaml(*documents: Any) -> str:
     """YAML documents in the order in which things were put."""
-    import yaml  # noqa: PLC0415
+    from modelyard.spec.tree import dump  # noqa: PLC0415
 
-    plain = [json.loads(json.dumps(document, default=str)) for document in documents]
-    return "---\n".join(yaml.safe_dump(one, sort_keys=False, allow_unicode=True, width=110) for one in plain)
+    return dump(*(json.loads(json.dumps(document, default=str)) for document in documents))
 
 
 def table(data: Row | Sequence[Row]) -> "RenderableType":

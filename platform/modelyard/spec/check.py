@@ -1,31 +1,32 @@
 """What must be true across fields: each rule is one function, a policy is a tuple of them.
 
 A field that cannot act is refused, not ignored (KServe's `canaryTrafficPercent` was silently ignored in one mode,
-kserve/kserve #4074): `given` holds the fields that somebody wrote, as opposed to those that kept their default.
+kserve/kserve #4074). It cannot act if it differs from its default and yet would change nothing.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterator
 
+from modelyard.record import camel_case
 from modelyard.spec.check_deployment import check_alias, check_name, check_serving
 from modelyard.spec.check_numbers import at_least, between, positive
 from modelyard.spec.data import Data, Shards
 from modelyard.spec.deployment import ModelDeployment
-from modelyard.spec.gates import GateRule
+from modelyard.spec.gates import Compress, GateRule
 from modelyard.spec.metrics import METRICS, metric_kind
 from modelyard.spec.problem import FieldPath, Problem, did_you_mean
 from modelyard.spec.project import ModelProject
 
-Given = frozenset[FieldPath]
-Rule = Callable[[ModelProject, Given], Iterator[Problem]]
+Rule = Callable[[ModelProject], Iterator[Problem]]
 
 
-def check_project(project: ModelProject, given: Given = frozenset()) -> Iterator[Problem]:
+def check_project(project: ModelProject) -> Iterator[Problem]:
     """What is wrong with a project whose every single field fits its type."""
     for rule in RULES:
-        yield from rule(project, given)
+        yield from rule(project)
 
 
-def check_deployment(wish: ModelDeployment, given: Given = frozenset()) -> Iterator[Problem]:
+def check_deployment(wish: ModelDeployment) -> Iterator[Problem]:
     """What is wrong with a ModelDeployment whose every single field fits its type."""
     yield from check_name(wish.metadata.name, ("metadata", "name"))
     yield from check_name(wish.spec.model.name, ("spec", "model", "name"))
@@ -40,17 +41,17 @@ def check_deployment(wish: ModelDeployment, given: Given = frozenset()) -> Itera
     if model.version is not None and wish.spec.rollback.alias == "Restore":
         message = "Restore cannot act on a pinned version: there is no alias to put back; use Keep"
         yield Problem(field=("spec", "rollback", "alias"), message=message)
-    yield from check_serving(wish.spec, given, ("spec",))
+    yield from check_serving(wish.spec, ("spec",))
 
 
-def _names(project: ModelProject, _given: Given) -> Iterator[Problem]:
+def _names(project: ModelProject) -> Iterator[Problem]:
     yield from check_name(project.metadata.name, ("metadata", "name"))
     yield from check_alias(project.alias, ("alias",))
     if project.alias == "candidate":
         yield Problem(field=("alias",), message="candidate is what registering sets; choose another, like champion")
 
 
-def _source(project: ModelProject, given: Given) -> Iterator[Problem]:
+def _source(project: ModelProject) -> Iterator[Problem]:
     data = project.data
     if not isinstance(data.source, Shards):
         if not data.source.strip():
@@ -58,13 +59,17 @@ def _source(project: ModelProject, given: Given) -> Iterator[Problem]:
                 field=("data", "source"), message="is empty; give a path, s3://bucket/prefix or bundled:digits"
             )
         return
-    for name in ("format", "id", "features", "columns", "splits", "checks", "shardSize"):
-        if ("data", name) in given:
+    for one in dataclasses.fields(data):
+        if one.name not in ("source", "labels") and getattr(data, one.name) != getattr(_DATA, one.name):
             message = "cannot act on shards that exist already; leave it out, or prepare from the source"
-            yield Problem(field=("data", name), message=message)
+            yield Problem(field=("data", camel_case(one.name)), message=message)
 
 
-def _columns(project: ModelProject, _given: Given) -> Iterator[Problem]:
+_DATA = Data(source="")
+"""All defaults."""
+
+
+def _columns(project: ModelProject) -> Iterator[Problem]:
     data = project.data
     for index, feature in enumerate(data.features or ()):
         at = ("data", "features", str(index))
@@ -86,7 +91,7 @@ def _columns(project: ModelProject, _given: Given) -> Iterator[Problem]:
             yield Problem(field=(*at, "oneOf"), message=f"cannot act on a column of type {column.type}")
 
 
-def _labels(project: ModelProject, _given: Given) -> Iterator[Problem]:
+def _labels(project: ModelProject) -> Iterator[Problem]:
     labels, at = project.data.labels, ("data", "labels", "classes")
     if labels.classes is None:
         return
@@ -98,7 +103,7 @@ def _labels(project: ModelProject, _given: Given) -> Iterator[Problem]:
         yield Problem(field=at, message="names a class twice")
 
 
-def _splits(project: ModelProject, given: Given) -> Iterator[Problem]:
+def _splits(project: ModelProject) -> Iterator[Problem]:
     splits, at = project.data.splits, ("data", "splits")
     shares = {"train": splits.train, "validation": splits.validation, "test": splits.test}
     for name, share in shares.items():
@@ -110,16 +115,16 @@ def _splits(project: ModelProject, given: Given) -> Iterator[Problem]:
         yield Problem(field=at, message=f"train + validation + test = {terms} = {sum(shares.values()):g}, not 1")
     if splits.time is not None:
         for name in ("stratify", "group", "seed"):
-            if (*at, name) in given:
+            if getattr(splits, name) != getattr(_DATA.splits, name):
                 yield Problem(field=(*at, name), message="cannot act when examples are dealt out by time")
     yield from at_least(0, splits.seed, (*at, "seed"))
 
 
-def _checks(project: ModelProject, given: Given) -> Iterator[Problem]:
+def _checks(project: ModelProject) -> Iterator[Problem]:
     data: Data = project.data
     yield from at_least(1, data.shard_size, ("data", "shardSize"))
     fill, at = data.checks.fill, ("data", "checks", "fill")
-    if data.checks.missing != "fill" and at in given:
+    if data.checks.missing != "fill" and fill:
         yield Problem(field=at, message=f"cannot act with missing: {data.checks.missing}; write missing: fill")
     if data.checks.missing == "fill" and not fill:
         message = "missing: fill needs a value for each column, like fill: {age: 0}"
@@ -130,7 +135,7 @@ def _checks(project: ModelProject, given: Given) -> Iterator[Problem]:
         )
 
 
-def _recipe(project: ModelProject, _given: Given) -> Iterator[Problem]:
+def _recipe(project: ModelProject) -> Iterator[Problem]:
     use, at = project.train.recipe.use, ("train", "recipe", "use")
     file, colon, name = use.partition(":")
     if colon and not (file.endswith(".py") and name.isidentifier()):
@@ -143,7 +148,7 @@ def _recipe(project: ModelProject, _given: Given) -> Iterator[Problem]:
         yield Problem(field=at, message="is empty; write it like recipe.py:Recipe")
 
 
-def _training(project: ModelProject, _given: Given) -> Iterator[Problem]:
+def _training(project: ModelProject) -> Iterator[Problem]:
     train, resources, at = project.train, project.train.resources, ("train",)
     for name, number, least in (
         ("epochs", train.epochs, 1), ("batchSize", train.batch_size, 1), ("accumulate", train.accumulate, 1),
@@ -171,7 +176,7 @@ def _training(project: ModelProject, _given: Given) -> Iterator[Problem]:
             yield Problem(field=(*at, "freeze", str(index)), message="is empty, which would freeze everything")
 
 
-def _stopping(project: ModelProject, _given: Given) -> Iterator[Problem]:
+def _stopping(project: ModelProject) -> Iterator[Problem]:
     stopping, at = project.train.early_stopping, ("train", "earlyStopping")
     if stopping is not None:
         yield from at_least(1, stopping.patience, (*at, "patience"))
@@ -179,7 +184,7 @@ def _stopping(project: ModelProject, _given: Given) -> Iterator[Problem]:
         yield from _metric(project, stopping.metric, (*at, "metric"))
 
 
-def _gates(project: ModelProject, _given: Given) -> Iterator[Problem]:
+def _gates(project: ModelProject) -> Iterator[Problem]:
     for name in project.metrics:
         if name in METRICS:
             yield Problem(field=("metrics", name), message=f"{name} is one of ours; give your own another name")
@@ -228,7 +233,7 @@ def _metric(project: ModelProject, name: str, at: FieldPath) -> Iterator[Problem
         yield Problem(field=at, message=message)
 
 
-def _compress(project: ModelProject, given: Given) -> Iterator[Problem]:
+def _compress(project: ModelProject) -> Iterator[Problem]:
     compress, at = project.compress, ("compress",)
     for name, drop in compress.max_drop.items():
         yield from _metric(project, name, (*at, "maxDrop", name))
@@ -236,14 +241,14 @@ def _compress(project: ModelProject, given: Given) -> Iterator[Problem]:
         yield from between(0, drop, 1 if kind and kind.bounded else 1e12, (*at, "maxDrop", name))
     yield from positive(compress.time_budget, (*at, "timeBudget"))
     yield from between(0.5, compress.confidence, 1, (*at, "confidence"), low_open=True, high_open=True)
-    if (*at, "confidence") in given and not compress.max_drop:
+    if compress.confidence != Compress().confidence and not compress.max_drop:
         yield Problem(field=(*at, "confidence"), message="cannot act without maxDrop")
     if compress.variants == ():
         yield Problem(field=(*at, "variants"), message="is empty; leave it out to try all that can be built here")
 
 
-def _deployment(project: ModelProject, given: Given) -> Iterator[Problem]:
-    yield from check_serving(project.deployment, given, ("deployment",))
+def _deployment(project: ModelProject) -> Iterator[Problem]:
+    yield from check_serving(project.deployment, ("deployment",))
 
 
 RULES: tuple[Rule, ...] = (

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 
 from modelyard.spec.check_numbers import at_least, between, positive
-from modelyard.spec.deployment import Analysis, AnalysisStep, Canary, DeploymentSpec, PauseStep, SetWeight
+from modelyard.spec.deployment import Analysis, AnalysisStep, Canary, DeploymentSpec, PauseStep, SetWeight, TorchServe
 from modelyard.spec.problem import FieldPath, Problem, did_you_mean
 from modelyard.spec.project import Deployment
 
@@ -36,7 +36,7 @@ def check_alias(alias: str, at: FieldPath) -> Iterator[Problem]:
         yield Problem(field=at, message=f"{alias!r} is no alias; use letters, digits, _ and -")
 
 
-def check_serving(spec: DeploymentSpec | Deployment, given: frozenset[FieldPath], at: FieldPath) -> Iterator[Problem]:
+def check_serving(spec: DeploymentSpec | Deployment, at: FieldPath) -> Iterator[Problem]:
     """What is wrong with how a model is served and rolled out."""
     yield from at_least(1, spec.replicas, (*at, "replicas"))
     yield from at_least(1, spec.rollback.retain, (*at, "rollback", "retain"))
@@ -44,7 +44,7 @@ def check_serving(spec: DeploymentSpec | Deployment, given: frozenset[FieldPath]
     yield from at_least(1, server.workers, (*server_at, "workers"))
     yield from at_least(1, server.batch_size, (*server_at, "batchSize"))
     yield from positive(server.response_timeout, (*server_at, "responseTimeout"))
-    if server.batch_size == 1 and (*server_at, "maxBatchDelay") in given:
+    if server.batch_size == 1 and server.max_batch_delay != TorchServe().max_batch_delay:
         yield Problem(field=(*server_at, "maxBatchDelay"), message="cannot act with batchSize: 1")
     traffic, traffic_at = spec.traffic, (*at, "traffic")
     if traffic.port is not None and not 1024 <= traffic.port <= 65535:

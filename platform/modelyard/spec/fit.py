@@ -37,7 +37,7 @@ def fields_of(kind: type) -> Mapping[str, tuple[Any, bool]]:
 def misfits(node: yaml.Node, kind: Any, path: FieldPath = ()) -> Iterator[tuple[yaml.Node, Problem]]:
     """What of `node` does not fit `kind`: the node to point at, and the problem."""
     branches = _branches(kind)
-    if value_is_null(node):
+    if _is_null(node):
         if type(None) not in branches and kind is not Any:
             yield node, Problem(field=path, message="is empty; give it a value or leave the line out")
         return
@@ -52,7 +52,7 @@ def misfits(node: yaml.Node, kind: Any, path: FieldPath = ()) -> Iterator[tuple[
         yield node, Problem(field=path, message=f"{_shown(node)} is not {describe(kind)}")
 
 
-def value_is_null(node: yaml.Node) -> bool:
+def _is_null(node: yaml.Node) -> bool:
     """Whether nothing was written: `clipNorm:` or `clipNorm: null`."""
     return isinstance(node, yaml.ScalarNode) and node.tag.endswith(":null")
 
@@ -161,7 +161,7 @@ def _scalar(node: yaml.Node, kind: Any) -> str | None:
     fits = {
         bool: isinstance(given, bool),
         int: isinstance(given, int) and not isinstance(given, bool),
-        float: isinstance(given, int | float) and not isinstance(given, bool) and given == given,  # noqa: PLR0124
+        float: isinstance(given, int | float) and not isinstance(given, bool),
         str: isinstance(given, str),
     }[kind]
     if fits:

@@ -15,8 +15,8 @@ from modelyard.spec import tree
 from modelyard.spec.check import check_deployment, check_project
 from modelyard.spec.codec import from_data
 from modelyard.spec.deployment import ModelDeployment
-from modelyard.spec.fit import misfits, value_is_null
-from modelyard.spec.problem import FieldPath, Problem, dotted
+from modelyard.spec.fit import misfits
+from modelyard.spec.problem import Problem, dotted
 from modelyard.spec.project import ModelProject
 
 T = TypeVar("T")
@@ -47,7 +47,7 @@ def parse_project_text(text: str, *, name: str = FILE, overrides: Mapping[str, s
     for field, new in overrides.items():
         tree.graft(root, field, new)
     project = _fit(root, ModelProject)
-    _raise((tree.place(tree.at(root, one.at or one.field)), one) for one in check_project(project, _given(root)))
+    _raise((tree.place(tree.at(root, one.at or one.field)), one) for one in check_project(project))
     return project
 
 
@@ -55,7 +55,7 @@ def parse_deployment(text: str, *, name: str = "deployment") -> ModelDeployment:
     """Read a ModelDeployment as `kubectl apply` would take it. Raises `BadSpec` as `parse_project` does."""
     root = tree.read(text, name=name)
     deployment = _fit(root, ModelDeployment)
-    _raise((tree.place(tree.at(root, one.at or one.field)), one) for one in check_deployment(deployment, _given(root)))
+    _raise((tree.place(tree.at(root, one.at or one.field)), one) for one in check_deployment(deployment))
     return deployment
 
 
@@ -65,29 +65,13 @@ def _fit(root: yaml.Node, kind: type[T]) -> T:
     return from_data(kind, tree.value(root), where=root.start_mark.name)
 
 
-def _given(root: yaml.Node) -> frozenset[FieldPath]:
-    """The fields that somebody wrote, as opposed to those that kept their default."""
-    paths: set[FieldPath] = set()
-    stack: list[tuple[yaml.Node, FieldPath]] = [(root, ())]
-    while stack:
-        node, path = stack.pop()
-        if value_is_null(node):
-            continue
-        paths.add(path)
-        if isinstance(node, yaml.MappingNode):
-            stack += [(below, (*path, key.value)) for key, below in node.value]
-        elif isinstance(node, yaml.SequenceNode):
-            stack += [(below, (*path, str(index))) for index, below in enumerate(node.value)]
-    return frozenset(paths)
-
-
 def _raise(found: Iterable[tuple[str, Problem]]) -> None:
     lines = list(dict.fromkeys(f"{place}: {_line(problem)}" for place, problem in found))
     if not lines:
         return
     more = f"\n... and {len(lines) - MAX_PROBLEMS} more" if len(lines) > MAX_PROBLEMS else ""
     do = "correct this field" if len(lines) == 1 else f"correct these {len(lines)} fields"
-    raise BadSpec("\n".join(lines[:MAX_PROBLEMS]) + more, do=f"{do}; `modelyard validate` checks the file alone")
+    raise BadSpec("\n".join(lines[:MAX_PROBLEMS]) + more, do=do)
 
 
 def _line(problem: Problem) -> str:

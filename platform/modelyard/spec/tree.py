@@ -4,6 +4,7 @@ Values follow YAML 1.2's core schema, not PyYAML's 1.1: `2e-3` is a number, and 
 Nothing is constructed from tags, aliases cannot expand without bound, and a key given twice is refused.
 """
 
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar
@@ -27,6 +28,10 @@ class _Loader(yaml.SafeLoader):
     yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}  # type: ignore[misc]
 
 
+class _Dumper(yaml.SafeDumper):
+    """Quotes what YAML 1.1 *or* 1.2 would take for something else than text: kubectl reads the one, we the other."""
+
+
 for _tag, _pattern, _first in (
     (_NULL, r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     (_BOOL, r"true|True|TRUE|false|False|FALSE", list("tTfF")),
@@ -37,7 +42,8 @@ for _tag, _pattern, _first in (
         list("-+.0123456789"),
     ),
 ):
-    _Loader.add_implicit_resolver(_tag, re.compile(f"^(?:{_pattern})$"), _first)
+    for _class in (_Loader, _Dumper):
+        _class.add_implicit_resolver(_tag, re.compile(f"^(?:{_pattern})$"), _first)
 
 
 def read(text: str, *, name: str) -> yaml.Node:
@@ -64,6 +70,13 @@ def read(text: str, *, name: str) -> yaml.Node:
     if node is None:
         raise BadSpec(f"{name} is empty", do="see `modelyard init` for a file to start from")
     return node
+
+
+def dump(*documents: Any) -> str:
+    """JSON data as YAML documents, keys in the order in which they were put."""
+    return "---\n".join(
+        yaml.dump(one, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110) for one in documents
+    )
 
 
 def place(node: yaml.Node) -> str:
@@ -112,6 +125,9 @@ def problems(root: yaml.Node) -> Iterator[tuple[str, Problem]]:
             stack += [(child, (*path, str(index))) for index, child in enumerate(node.value)]
         elif node.tag == _INT and len(node.value) > 40:
             yield place(node), Problem(field=path, message="a number of more than 40 digits")
+        elif node.tag == _FLOAT and not math.isfinite(value(node)):
+            # JSON, in which everything is kept and sent, has no such number.
+            yield place(node), Problem(field=path, message=f"{node.value} is not a finite number")
 
 
 _TAGS: Mapping[type, tuple[str, ...]] = {
