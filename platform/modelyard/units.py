@@ -51,13 +51,13 @@ class Duration(_Unit):
     """A length of time, like `20ms`, `5s`, `1h30m`."""
 
     __slots__ = ()
-    pattern = r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d))+"
+    pattern = r"(?:[0-9]+(?:\.[0-9]+)?(?:ms|s|m|h|d))+"
     example = "20ms or 1h30m"
 
     @property
     def seconds(self) -> float:
         """The length in seconds."""
-        parts = re.findall(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", self)
+        parts = re.findall(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)", self)
         return sum(float(number) * _DURATION_UNITS[unit] for number, unit in parts)
 
 
@@ -65,7 +65,7 @@ class Percentage(_Unit):
     """A share, like `5%` or `0.5%`; never negative."""
 
     __slots__ = ()
-    pattern = r"\d+(?:\.\d+)?%"
+    pattern = r"[0-9]+(?:\.[0-9]+)?%"
     example = "5%"
 
     @property
@@ -78,11 +78,11 @@ class Quantity(_Unit):
     """An amount as Kubernetes writes it, like `500m`, `2`, `1.5Gi`."""
 
     __slots__ = ()
-    pattern = r"\d+(?:\.\d+)?(?:m|k|M|G|T|Ki|Mi|Gi|Ti)?"
+    pattern = r"[0-9]+(?:\.[0-9]+)?(?:m|k|M|G|T|Ki|Mi|Gi|Ti)?"
     example = "500m or 2Gi"
 
     @property
     def value(self) -> float:
         """The amount in its base unit: cores, bytes."""
-        number, unit = re.fullmatch(r"([\d.]+)(\D*)", self).groups()  # type: ignore[union-attr]
+        number, unit = re.fullmatch(r"([[0-9].]+)(\D*)", self).groups()  # type: ignore[union-attr]
         return float(number) * _QUANTITY_UNITS[unit]
