@@ -84,5 +84,5 @@ class Quantity(_Unit):
     @property
     def value(self) -> float:
         """The amount in its base unit: cores, bytes."""
-        number, unit = re.fullmatch(r"([[0-9].]+)(\D*)", self).groups()  # type: ignore[union-attr]
+        number, unit = re.fullmatch(r"([0-9.]+)(\D*)", self).groups()  # type: ignore[union-attr]
         return float(number) * _QUANTITY_UNITS[unit]
