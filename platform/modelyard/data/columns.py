@@ -52,6 +52,21 @@ def take(values: Values, index: npt.NDArray[np.intp]) -> Values:
     return values[index] if isinstance(values, np.ndarray) else [values[i] for i in index]
 
 
+def put(columns: Columns, name: str, rows: npt.NDArray[np.intp], values: Values, *, count: int) -> None:
+    """Put values at `rows` (M,) of a column that will hold `count` in the end."""
+    there = columns.get(name)
+    if isinstance(values, np.ndarray) and (there is None or isinstance(there, np.ndarray)):
+        if there is None:
+            columns[name] = there = np.empty((count, *values.shape[1:]), values.dtype)
+        if there.shape[1:] == values.shape[1:]:
+            there[rows] = values
+            return
+    if not isinstance(there, list):  # one shape in some shards, many in others
+        columns[name] = there = [None] * count if there is None else list(there)
+    for row, value in zip(rows.tolist(), values, strict=True):
+        there[row] = value
+
+
 def length(columns: Columns) -> int:
     """N, the number of examples in a chunk."""
     return len(next(iter(columns.values()))) if columns else 0

@@ -4,6 +4,7 @@ import io
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -66,11 +67,8 @@ class ImageFolder:
         return any(self._mode(name) not in GREY for name in self._names)
 
     def _mode(self, name: str) -> str:
-        try:
-            with Image.open(self.path / name) as image:
-                return image.mode
-        except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
-            raise _corrupt(f"{self.name}/{name}", error) from error
+        with _readable(f"{self.name}/{name}"), Image.open(self.path / name) as image:
+            return str(image.mode)
 
     def _list(self) -> list[str]:
         names = []
@@ -80,9 +78,7 @@ class ImageFolder:
                 if file.lower().endswith(SUFFIXES) and not file.startswith("."):
                     names.append((Path(root) / file).relative_to(self.path).as_posix())  # noqa: PERF401
         if not names:
-            raise BadInput(
-                f"{self.path} holds no images", do=f"put {', '.join(SUFFIXES)} files into a folder per class"
-            )
+            raise BadInput(f"{self.path} holds no images", do=f"put {' or '.join(SUFFIXES)} into a folder per class")
         if loose := [name for name in sorted(names) if "/" not in name]:
             raise BadInput(f"{self.path / loose[0]} is in no class's folder", do="put each image into <class>/")
         return sorted(names)
@@ -94,17 +90,10 @@ def decoded(raw: bytes, where: str, *, colour: bool | None = None) -> Array:
     Raises:
         BadInput: it is no picture, is cut short, or would take too much memory; the message names it.
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(raw)) as image:
-                image.load()
-                grey = image.mode in GREY if colour is None else not colour
-                return np.asarray(image.convert("L" if grey else "RGB"))
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise _corrupt(where, error) from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise BadInput(f"{where} is too large to be opened ({error})", do="scale it down") from error
+    with _readable(where), Image.open(io.BytesIO(raw)) as image:
+        image.load()
+        grey = image.mode in GREY if colour is None else not colour
+        return np.asarray(image.convert("L" if grey else "RGB"))
 
 
 def stacked(pictures: list[Any]) -> Values:
@@ -140,6 +129,15 @@ def named_pictures(names: Sequence[str | None], folder: Path, where: Callable[[i
     return stacked(pictures)
 
 
-def _corrupt(where: str, error: Exception) -> BadInput:
-    told = str(error).split(" <")[0] or type(error).__name__
-    return BadInput(f"{where} is no image that can be read ({told})", do="replace it or remove it from the source")
+@contextmanager
+def _readable(where: str) -> Iterator[None]:
+    """Turn Pillow's many ways to refuse a file into one that names it."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            yield
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise BadInput(f"{where} is too large to be opened ({error})", do="scale it down") from error
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        told = str(error).split(" <")[0] or type(error).__name__
+        raise BadInput(f"{where} is no image that can be read ({told})", do="replace or remove it") from error

@@ -14,7 +14,7 @@ def label_names(values: Values, labels: Labels) -> list[str]:
     """Each label (N,) as the name of its class: whole numbers without a point, text as it is.
 
     Raises:
-        BadInput: numbers that are not whole, or arrays.
+        BadInput: the column holds arrays.
     """
     if isinstance(values, list):
         if not is_text(values):
@@ -24,25 +24,23 @@ def label_names(values: Values, labels: Labels) -> list[str]:
         raise BadInput(f"data.labels: {labels.column} holds arrays", do="name the column with the classes")
     if values.dtype == bool:
         return ["true" if value else "false" for value in values]
-    present = np.nan_to_num(values)
-    if not np.array_equal(present, np.trunc(present)):
-        odd = present[present != np.trunc(present)][0]
-        raise BadInput(
-            f"data.labels: {labels.column} holds {odd:g}, which names no class", do="set data.labels.kind: number"
-        )
-    return [str(int(value)) for value in present]
+    return [str(int(value)) if float(value).is_integer() else str(value) for value in values.tolist()]
 
 
 def find_classes(names: Iterable[str], labels: Labels) -> list[str]:
     """The classes in their order: as declared, else sorted, whole numbers by value.
 
     Raises:
-        BadInput: there is one class only.
+        BadInput: there is one class only, or numbers that are not whole.
     """
     found = set(names)
     classes = list(labels.classes) if labels.classes else sorted(found, key=_order)
     if len(set(classes)) < len(classes):
         raise BadInput(f"data.labels.classes names one twice: {', '.join(classes)}", do="name each once")
+    if not labels.classes and (odd := [name for name in found if _is_fraction(name)]):
+        raise BadInput(
+            f"data.labels: {labels.column} holds {min(odd)}, which names no class", do="set data.labels.kind: number"
+        )
     if len(found) < 2:
         only = next(iter(found), "none")
         raise BadInput(
@@ -78,6 +76,13 @@ def balance(indices: Array, classes: Sequence[str]) -> dict[str, int]:
     """Examples of each class among class indices (N,)."""
     counts = np.bincount(indices, minlength=len(classes))
     return dict(zip(classes, counts.tolist(), strict=True))
+
+
+def _is_fraction(name: str) -> bool:
+    try:
+        return not float(name).is_integer()
+    except (ValueError, OverflowError):
+        return False
 
 
 def _order(name: str) -> tuple[Any, ...]:

@@ -57,8 +57,11 @@ def decide(spec: Data, source: Source, seen: Survey) -> Plan:
     leaked = np.zeros(len(ids), bool)
     leaked[kept] = split.leaks([seen.features[at] for at in kept], places[kept])
     if leaked.any() and spec.checks.leakage == "refuse":
-        raise BadInput(_leakage(source, seen, places, leaked), do="set data.checks.leakage: drop, or split by a group")
-    places[leaked] = -1
+        raise BadInput(
+            _leakage(source, seen, places, leaked), do="set data.checks.leakage to drop or keep, or split by a group"
+        )
+    if spec.checks.leakage == "drop":
+        places[leaked] = -1
     stays = np.flatnonzero(places >= 0)
     split.check_filled(places[stays], spec.splits)
     ranked = sorted(stays.tolist(), key=lambda at: split.rank(spec.splits.seed, ids[at]))

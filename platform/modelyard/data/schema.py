@@ -46,7 +46,7 @@ def check_columns(spec: Data, columns: Columns, *, where: Callable[[int], str]) 
         except pa.errors.SchemaErrors as errors:
             failed = errors.failure_cases.sort_values("index", kind="stable").iloc[0]
             raise BadInput(
-                f"{where(int(failed['index']))}: {name} is {failed['failure_case']!r}, which {failed['check']}"
+                f"{where(int(failed['index']))}: {name} is {_plain(failed['failure_case'])!r}, which {failed['check']}"
                 f" ({len(errors.failure_cases)} such values here)",
                 do=f"correct the value or data.columns.{name}",
             ) from None
@@ -59,3 +59,7 @@ def _allowed(one_of: Iterable[str], *, numeric: bool, name: str) -> list[Any]:
         return [float(value) for value in one_of]
     except ValueError as error:
         raise BadInput(f"data.columns.{name}.oneOf: {error}", do="list numbers, or declare type: text") from None
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from modelyard.data.columns import Array, Columns, Values, joined, take
+from modelyard.data.columns import Array, Columns, Values, put, take
 from modelyard.data.prepared import PreparedData, Shard, load_prepared
 from modelyard.errors import BadInput, Tampered
 from modelyard.storage.atomic import digest_file, explained
@@ -52,7 +52,8 @@ class SplitReader:
 
     Raises:
         BadInput: no prepared data, or no such split.
-        Tampered: a shard is gone, cut short, or differs from its digest (when it is opened).
+            Also, when a shard is opened: it is gone.
+        Tampered: a shard is cut short or differs from its digest (when it is opened).
     """
 
     def __init__(self, folder: Path, split: str, *, verify: bool = True) -> None:
@@ -88,16 +89,16 @@ class SplitReader:
         """
         places = np.asarray(index, np.intp)
         owners = np.searchsorted(self._starts, places, side="right") - 1
-        needed = list(dict.fromkeys(owners.tolist()))
-        if len(needed) == 1:
-            within = places - self._starts[needed[0]]
-            return {name: take(values, within) for name, values in self.read(needed[0]).items()}
-        pieces = []
-        for owner in needed:
-            within = places[owners == owner] - self._starts[owner]
-            pieces.append({name: take(values, within) for name, values in self.read(owner).items()})
-        order = np.argsort(np.concatenate([np.flatnonzero(owners == owner) for owner in needed]))
-        return {name: take(joined([piece[name] for piece in pieces]), order) for name in pieces[0]} if pieces else {}
+        batch: Columns = {}
+        for owner in dict.fromkeys(owners.tolist() or [0]):
+            rows = np.flatnonzero(owners == owner)
+            within = places[rows] - self._starts[owner]
+            for name, values in self.read(owner).items():
+                if len(rows) == len(places):
+                    batch[name] = take(values, within)
+                else:
+                    put(batch, name, rows, take(values, within), count=len(places))
+        return batch
 
     def rows(self, start: int = 0, stop: int | None = None) -> Iterator[dict[str, Any]]:
         """Each example as a dict: `id`, the label under its column's name, features as arrays, numbers or text."""
@@ -113,9 +114,9 @@ class SplitReader:
         described = self.shards[shard]
         with self._store.opened(described.name, version=described.version) as path:
             if shard in self._unverified:
-                if not path.is_file() or digest_file(path) != described.digest:
+                if digest_file(path) != described.digest:
                     raise Tampered(
-                        f"Shard {described.name} in {self._store.uri} is gone, cut short or changed",
+                        f"Shard {described.name} in {self._store.uri} is cut short or changed",
                         do="run again from the stage prepare",
                     )
                 self._unverified.discard(shard)

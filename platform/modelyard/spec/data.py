@@ -73,8 +73,8 @@ class Checks:
     """Examples with an empty value."""
     fill: Mapping[str, float | str] = field(default_factory=dict)
     """Value for each column under `missing: fill`."""
-    leakage: Literal["refuse", "drop"] = "refuse"
-    """The same features in two splits."""
+    leakage: Literal["refuse", "drop", "keep"] = "refuse"
+    """The same features in two splits; `drop` takes them from the earlier one, `keep` only counts them."""
 
 
 @record
