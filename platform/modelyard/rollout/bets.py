@@ -4,7 +4,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from modelyard.rollout import streams
 from modelyard.rollout.evidence import Alarm, Trial
@@ -16,11 +16,12 @@ SLACK = 1.001
 """Bounds are rounded to what a router prints; so much is forgiven when one is compared with a margin."""
 RESERVE = 0.2
 """Share of an alarm's stake that is kept for later beginnings: a canary may turn bad after a long good time."""
-SHRINK = 50.0
-"""Requests' worth of belief that the canary is as good, in the bet that it is."""
-HEDGE = 0.05
+SHRINK, FIRMNESS = 50.0, 8.0
+"""Requests' worth of belief, in a success bet, that the canary is as good: at least the first; and so many that its own
+past weighs as much as that belief once it tells apart what is 1/√FIRMNESS of the margin away."""
+HEDGE = 0.02
 """How far that belief leans towards the margin, so that a single error costs less."""
-JUDGED = 1000.0
+JUDGED = 4000.0
 """Requests over which the canary's excess is averaged, older ones fading."""
 BETS = 5
 
@@ -62,12 +63,18 @@ def bounds_of(stream: Stream, metric: str, margin: float) -> Bounds:
 
 
 def worse(metric: AnalysisMetric, base: float, margin: float) -> tuple[float, ...]:
-    """What the canary's share may be when it is worse: from above the margin to nearly all, evenly in log-odds."""
+    """What the canary's share may be when it is worse than its margin."""
     relative = metric.name != "error-rate" or metric.margin.type == "Relative"
     gap = max(base * margin if relative else margin, 1e-4)
-    first = _log_odds(min(base + 1.5 * gap, (1 + base) / 2))
-    last = max(first + 1.0, _log_odds(0.9))
-    return tuple(1 / (1 + math.exp(-(first + (last - first) * step / (BETS - 1)))) for step in range(BETS))
+    return tuple(choices(base, gap, log=math.log, exp=math.exp, least=min, most=max))
+
+
+def choices(base: Any, gap: Any, *, log: Any, exp: Any, least: Any, most: Any) -> list[Any]:
+    """Shares from a little more than `gap` above `base` to nearly all, evenly in log-odds; numbers or arrays."""
+    first = least(base + 1.5 * gap, (1 + base) / 2)
+    low = log(first / (1 - first))
+    high = most(low + 1.0, log(9.0))
+    return [1 / (1 + exp(-(low + (high - low) * step / (BETS - 1)))) for step in range(BETS)]
 
 
 def raised(alarm: Alarm, block: tuple[Block, Block], base: float, bets: Sequence[float]) -> Alarm:
@@ -98,7 +105,8 @@ def tried(trial: Trial, stream: Stream, block: Closed, metric: AnalysisMetric, *
     base, good = stream.stable.share_over(at.stable), stream.stable.share_over(at.canary)
     room = max(0.0, null.line(base) - good)
     seen, hits = stream.canary.over(at.canary)
-    guess = (hits + SHRINK * (good + HEDGE * room)) / (seen + SHRINK)
+    belief = max(SHRINK, FIRMNESS * good * (1 - good) / max(room, 1e-6) ** 2)
+    guess = (hits + belief * (good + HEDGE * room)) / (seen + belief)
     stable, canary = block.split(at.stable, at.canary)
     worth = log_e(stable, canary, bet=Rates(base, guess), null=null)
     # the estimate weighs blocks as Mantel and Haenszel do, so that it compares within blocks only
@@ -116,7 +124,3 @@ def tried(trial: Trial, stream: Stream, block: Closed, metric: AnalysisMetric, *
 def ready(stream: Stream) -> bool:
     """Whether there is enough earlier stable traffic to bet from."""
     return bool(stream.stable.past) and stream.stable.past[-1] >= streams.MIN_PAST
-
-
-def _log_odds(share: float) -> float:
-    return math.log(share / (1 - share))

@@ -9,15 +9,18 @@ row of cumulative counts over bounds, the last one counting all. Error rate is t
 
 import math
 from dataclasses import field, replace
-from itertools import accumulate, pairwise
+from itertools import accumulate
+from operator import add, sub
 from typing import NamedTuple, Protocol
 
 from modelyard.record import record
 from modelyard.statistics.evalues import Block
 
-MEMORY = 2000.0
-"""Requests after which what was learnt of an arm is half forgotten, so that bets follow a drifting base rate."""
-MIN_PAST = 50.0
+MEMORY = 20_000
+"""Requests of an arm that bets are made from, at most: old ones fade, so that bets follow a drifting base rate."""
+HISTORY = 2000
+"""What all traffic before the canary counts for: it may be weeks old."""
+MIN_PAST = 50
 """Earlier stable requests without which nothing is bet: the first traffic only teaches."""
 BLOCK_SECONDS = 300.0
 """An open block in which one arm had no traffic for so long is dropped: it is no fair comparison any more."""
@@ -63,25 +66,26 @@ class Arm:
 
     row: tuple[int, ...] = ()
     """Cumulative counts at the start of the open block; empty before the first reading."""
-    past: tuple[float, ...] = ()
+    past: tuple[int, ...] = ()
     """Counts of earlier blocks, old ones fading: what bets are made from."""
     counted: int = 0
     """Requests that entered a comparison."""
 
-    def over(self, index: int) -> tuple[float, float]:
+    def over(self, index: int) -> tuple[int, int]:
         """Earlier requests, and those beyond bound `index`."""
-        return (self.past[-1], self.past[-1] - self.past[index]) if self.past else (0.0, 0.0)
+        return (self.past[-1], self.past[-1] - self.past[index]) if self.past else (0, 0)
 
     def share_over(self, index: int) -> float:
         """Share of earlier requests beyond bound `index`, kept off 0 and 1."""
         seen, hits = self.over(index)
         return (hits + 0.5) / (seen + 1)
 
-    def learn(self, block: Row) -> "Arm":
-        """A copy that remembers a block too."""
-        past = self.past or (0.0,) * len(block)
-        fade = min(1.0, MEMORY / (past[-1] + block[-1])) if block[-1] else 1.0
-        return replace(self, past=tuple(round((old + new) * fade, 3) for old, new in zip(past, block, strict=True)))
+    def learn(self, block: Row, memory: int = MEMORY) -> "Arm":
+        """A copy that remembers a block too; where that is more than `memory`, all of it counts half from now on."""
+        past = tuple(map(add, self.past, block)) if self.past else block
+        while past[-1] > memory:
+            past = tuple(count // 2 for count in past)
+        return replace(self, past=past)
 
 
 @record
@@ -135,11 +139,11 @@ def attempts(reading: Reading) -> Read | None:
 def answers(reading: Reading) -> Read | None:
     """A reading for the latency stream; None when it has no histogram, or one that makes no sense."""
     row, bounds = reading.latency, reading.bounds
-    if len(row) < 2 or len(row) != len(bounds) + 1 or not all(math.isfinite(count) for count in (reading.at, *row)):
+    if len(row) < 2 or len(row) != len(bounds) + 1 or not math.isfinite(reading.at + sum(row)):
         return None
-    if row[0] < 0 or any(later < earlier for earlier, later in pairwise(row)):
+    if row[0] < 0 or list(row) != sorted(row):
         return None
-    return Read(tuple(bounds), tuple(int(count) for count in row))
+    return Read(tuple(bounds), tuple(map(int, row)))
 
 
 def advance(stream: Stream, at: float, stable: Read, canary: Read) -> tuple[Stream, Closed | None]:
@@ -169,7 +173,7 @@ def _begun(stream: Stream, at: float, stable: Read, canary: Read) -> Stream:
     fresh = replace(
         stream,
         bounds=stable.bounds,
-        stable=Arm(counted=stream.stable.counted).learn(stable.row),
+        stable=Arm(counted=stream.stable.counted).learn(stable.row, HISTORY),
         canary=Arm(counted=stream.canary.counted),
     )
     return fresh.open_at(at, stable.row, canary.row, skipped=int(bool(stream.canary.row)))
@@ -190,7 +194,9 @@ def _since(before: Row, now: Row) -> Row | None:
     Routers interpolate within their own buckets, so that a difference may fall by one from bound to bound: it is
     straightened.
     """
-    block = [new - old for old, new in zip(before, now, strict=True)]
+    block = tuple(map(sub, now, before))
     if min(block) < 0:
         return None
+    if list(block) == sorted(block):
+        return block
     return tuple(min(count, block[-1]) for count in accumulate(block, max))

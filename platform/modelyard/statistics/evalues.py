@@ -25,6 +25,7 @@ Nothing here depends on how the arms share the traffic: n_s and n_c are given, a
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 _EDGE = 1e-6
@@ -64,17 +65,18 @@ class Null(NamedTuple):
         line = self.line(rates.stable)
         return rates.canary >= line if self.above else rates.canary <= line
 
-    def corners(self) -> tuple[Rates, ...]:
-        """Corners of the polygon; for lines with `slope ≥ 1` and `0 ≤ shift < 1`."""
-        end = Rates((1 - self.shift) / self.slope, 1.0)
-        start = Rates(0.0, self.shift)
-        if self.above:
-            return start, Rates(0.0, 1.0), end
-        return start, end, Rates(1.0, 1.0), Rates(1.0, 0.0), Rates(0.0, 0.0)
-
 
 AS_GOOD = Null(above=False)
 """The canary has no more hits than stable."""
+
+
+@lru_cache(256)
+def corners(null: Null) -> tuple[Rates, ...]:
+    """Corners of a null's polygon, for lines with `slope ≥ 1` and `0 ≤ shift < 1`."""
+    start, end = Rates(0.0, null.shift), Rates((1 - null.shift) / null.slope, 1.0)
+    if null.above:
+        return start, Rates(0.0, 1.0), end
+    return start, end, Rates(1.0, 1.0), Rates(1.0, 0.0), Rates(0.0, 0.0)
 
 
 def closest(bet: Rates, null: Null, stable: int, canary: int) -> Rates:
@@ -114,7 +116,7 @@ def log_e(stable: Block, canary: Block, *, bet: Rates, null: Null) -> float:
     bound = max(
         (stable.requests * _factor(corner.stable, bet.stable, near.stable)
          + canary.requests * _factor(corner.canary, bet.canary, near.canary)) / total
-        for corner in null.corners()
+        for corner in corners(null)
     )  # fmt: skip
     ratio = _log_ratio(stable, bet.stable, near.stable) + _log_ratio(canary, bet.canary, near.canary)
     return ratio - total * math.log(max(1.0, bound))
