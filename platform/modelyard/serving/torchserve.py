@@ -16,7 +16,6 @@ import re
 import shutil
 import socket
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any, Self
@@ -28,6 +27,7 @@ from modelyard.errors import BadInput, Busy, StageFailed, Tampered
 from modelyard.processes import Child, free_port, spawn, wait_until
 from modelyard.serving.contents import Contents, Golden, golden_body, read_contents
 from modelyard.serving.java import java
+from modelyard.serving.room import Room
 from modelyard.spec.deployment import Runtime
 from modelyard.storage.atomic import digest_file, explained
 
@@ -52,14 +52,15 @@ _LOGGING = """<?xml version="1.0" encoding="UTF-8"?>
 class Server:
     """One TorchServe with one model."""
 
-    def __init__(self, *, name: str, port: int, child: Child, contents: Contents, runtime: Runtime, room: Path) -> None:
+    def __init__(self, *, name: str, port: int, child: Child, contents: Contents, runtime: Runtime, room: Room) -> None:
         self.name = name
         self.port = port
         self.url = f"http://127.0.0.1:{port}/predictions/{name}"
         self.contents = contents
         self.child = child
         self._runtime = runtime
-        self._room = room
+        self.room = room
+        """Its temporary folder."""
         self._answered_by: frozenset[int] = frozenset()
 
     @classmethod
@@ -104,14 +105,16 @@ class Server:
             if (found := digest_file(copy)) != digest:
                 raise Tampered(f"{archive} has digest {found}, not {digest}", do="fetch the version again")
             contents = read_contents(copy)
-            room = _fresh_room(work)
+            room = Room()
             (work / "log4j2.xml").write_text(_LOGGING)
-            settings = properties(name, runtime, port=port, work=work, room=room, max_request_bytes=max_request_bytes)
+            settings = properties(
+                name, runtime, port=port, work=work, room=room.path, max_request_bytes=max_request_bytes
+            )
             (work / "config.properties").write_text(settings)
         child = spawn(
-            _command(program, work=work, room=room),
-            env=_environment(contents, room),
-            cwd=room,
+            _command(program, work=work, room=room.path),
+            env=_environment(contents, room.path),
+            cwd=room.path,
             log=work / "server.log",
         )
         return cls(name=name, port=port, child=child, contents=contents, runtime=runtime, room=room)
@@ -178,7 +181,7 @@ class Server:
             quiet = 0 if self.in_flight() else quiet + 1
             time.sleep(0.02)
         self.child.stop(grace=0.5)  # Java would wait for two quiet seconds that have passed already
-        shutil.rmtree(self._room, ignore_errors=True)
+        self.room.remove()
 
     def __enter__(self) -> Self:
         return self
@@ -219,7 +222,7 @@ class Server:
     def _events(self) -> list[dict[str, Any]]:
         """What workers told, oldest first; a line that is being written is left for the next look."""
         try:
-            lines = (self._room / "workers" / "events.jsonl").read_text("utf-8").splitlines(keepends=True)
+            lines = (self.room.path / "workers" / "events.jsonl").read_text("utf-8").splitlines(keepends=True)
         except OSError:
             return []
         return [json.loads(line) for line in lines if line.endswith("\n")]
@@ -230,12 +233,12 @@ class Server:
 
     def _busy(self, pid: int) -> bool:
         try:
-            return (self._room / "workers" / f"busy.{pid}").read_bytes() == b"\1"
+            return (self.room.path / "workers" / f"busy.{pid}").read_bytes() == b"\1"
         except OSError:
             return False
 
     def _queued(self) -> int:
-        connection = _UnixConnection(self._room / "management")
+        connection = _UnixConnection(self.room.path / "management")
         try:
             connection.request("GET", f"/models/{self.name}")
             status = json.loads(connection.getresponse().read())[0]
@@ -317,23 +320,6 @@ def _environment(contents: Contents, room: Path) -> dict[str, str]:
         "PYTHONDONTWRITEBYTECODE": "1",  # the unpacked archive must stay as it was verified
         "TS_DECODE_INPUT_REQUEST": "false",
     }
-
-
-def _fresh_room(work: Path) -> Path:
-    """A private folder with a short path (a Unix socket's has 107 bytes at most), which `work/room` points to.
-
-    What a killed process left behind for the same `work` is removed.
-    """
-    link = work / "room"
-    if link.is_symlink():
-        old = link.readlink()
-        if old.name.startswith("modelyard-") and old.parent == Path(tempfile.gettempdir()):
-            shutil.rmtree(old, ignore_errors=True)
-        link.unlink()
-    room = Path(tempfile.mkdtemp(prefix="modelyard-"))
-    (room / "workers").mkdir()
-    link.symlink_to(room)
-    return room
 
 
 def _usable(port: int | None) -> int:

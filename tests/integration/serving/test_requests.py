@@ -106,7 +106,7 @@ def test_a_chunked_request_is_answered(server: Server) -> None:
 def test_only_127_0_0_1_is_bound_and_management_is_a_private_socket(server: Server) -> None:
     listening = [c.laddr for c in psutil.Process(server.child.pid).net_connections("inet") if c.status == "LISTEN"]
     assert {address.ip.removeprefix("::ffff:") for address in listening} == {"127.0.0.1"}
-    room = server._room
+    room = server.room.path
     assert room.stat().st_mode & 0o077 == 0
     assert (room / "management").is_socket()
 
@@ -118,7 +118,7 @@ def test_only_127_0_0_1_is_bound_and_management_is_a_private_socket(server: Serv
 )
 def test_no_model_can_be_registered_or_removed(server: Server, method: str, path: str) -> None:
     """CVE-2023-43654, and the API of a server that serves one verified archive has nothing to manage."""
-    connection = _UnixConnection(server._room / "management")
+    connection = _UnixConnection(server.room.path / "management")
     connection.request(method, path)
     assert connection.getresponse().status in (403, 405)
     connection.close()
@@ -127,6 +127,14 @@ def test_no_model_can_be_registered_or_removed(server: Server, method: str, path
     assert inference.getresponse().status in (404, 405)
     inference.close()
     assert server.ask(request_of(0))[0] == 200
+
+
+def test_a_client_that_goes_away_leaves_the_worker_free(server: Server) -> None:
+    """A worker hung after its client had gone (pytorch/serve #1815)."""
+    with pytest.raises(OSError, match="timed out"):
+        server.ask(request_of(0, mood="sleep 1"), timeout_s=0.2)
+    assert server.ask(request_of(1), timeout_s=20) == (200, {"answer": "middle"})
+    assert server.restarts == 0
 
 
 def test_one_bad_request_in_a_batch_fails_alone(start: Start) -> None:
@@ -138,9 +146,8 @@ def test_one_bad_request_in_a_batch_fails_alone(start: Start) -> None:
     assert answers[3] == (200, {"answer": "middle"})
 
 
-def test_a_full_queue_is_503_and_leaves_the_server_ready(start: Start) -> None:
+def test_a_full_queue_is_503_and_leaves_the_server_ready(server: Server) -> None:
     """A full queue blocked, or was answered 500 (pytorch/serve #2333, kserve/kserve #4247)."""
-    server = start()
     slow = request_of(0, mood="sleep 0.03")
     with ThreadPoolExecutor(160) as pool:
         answers = [pool.submit(server.ask, slow) for _ in range(160)]
@@ -149,3 +156,10 @@ def test_a_full_queue_is_503_and_leaves_the_server_ready(start: Start) -> None:
     assert set(statuses) == {200, 503}
     assert seen_ready == [True] * 5
     assert server.restarts == 0
+
+
+def test_several_servers_run_side_by_side(server: Server, start: Start) -> None:
+    """TorchServe's worker sockets have one name for all servers with one temporary folder."""
+    other = start("Polite")
+    assert server.ask(request_of(0))[1] == {"answer": "left"}
+    assert other.ask(request_of(0))[1] == {"answer": "it would be: left"}

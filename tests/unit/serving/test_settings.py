@@ -2,7 +2,9 @@
 
 import errno
 import json
-import shutil
+import stat
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from modelyard.errors import BadInput, StageFailed
 from modelyard.packaging.package import Package
 from modelyard.serving import java as javas
 from modelyard.serving import torchserve
+from modelyard.serving.room import Room
 from modelyard.serving.torchserve import Server, properties
 from modelyard.spec.deployment import Runtime, TorchServe
 from modelyard.units import Duration
@@ -156,17 +159,31 @@ def test_a_server_whose_folder_is_read_only_is_refused(
         start(packed, tmp_path)
 
 
-def test_what_a_killed_server_left_behind_is_removed_at_the_next_start(
-    packed: Package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def spawn(*_: object, **__: object) -> None:
-        raise Spawned
+def test_a_room_is_private_and_its_path_short_enough_for_a_socket() -> None:
+    room = Room()
+    try:
+        assert stat.S_IMODE(room.path.stat().st_mode) == 0o700
+        assert len(str(room.path / ".ts.sock.9000")) < 108
+    finally:
+        room.remove()
+    assert not room.path.exists()
+    room.remove()  # safe to repeat
 
-    monkeypatch.setattr(torchserve, "spawn", spawn)
-    rooms = []
-    for _ in range(2):
-        with pytest.raises(Spawned):
-            start(packed, tmp_path)
-        rooms.append((tmp_path / "room").readlink())
-    assert [room.exists() for room in rooms] == [False, True]
-    shutil.rmtree(rooms[1])
+
+def test_what_a_killed_server_left_behind_is_swept_and_nothing_else() -> None:
+    script = """
+import os, signal
+from modelyard.serving.room import Room
+print(Room().path, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    told = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, text=True).stdout
+    left = Path(told.strip())
+    other = Room()
+    try:
+        room = Room()
+        assert not left.exists()
+        assert other.path.exists()
+        room.remove()
+    finally:
+        other.remove()
