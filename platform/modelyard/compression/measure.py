@@ -75,7 +75,7 @@ def ratio(
 
 
 def _left_out(count: int) -> int:
-    """The k for which the k-th smallest and the k-th largest of `count` values enclose the median; 0 when there is none.
+    """Give the k for which k-th smallest and k-th largest of `count` values enclose the median; 0: there is none.
 
     The k-th smallest lies above the median when fewer than k of `count` fair coins show heads.
 

@@ -1,0 +1,1 @@
+"""What came of a run, for people: one HTML file, and Markdown where HTML cannot go."""

@@ -1,0 +1,58 @@
+"""The report as Markdown, for places that show no HTML: Kubeflow's artifacts, a merge request, a terminal."""
+
+from modelyard.reports import tables
+from modelyard.reports.sections import SECTIONS, moment
+from modelyard.reports.summary import facts, summary
+from modelyard.reports.tables import Table
+from modelyard.reports.view import RunView
+
+_SIGNS = str.maketrans({sign: f"\\{sign}" for sign in r"\`*_{}[]<>#|~"})
+
+
+def render_markdown(view: RunView) -> str:
+    """Render a run as Markdown, without pictures. Whatever a name or a message holds is text, never markup."""
+    said = summary(view)
+    lines = [f"# {_plain(view.model)}: {_plain(said.headline)}", ""]
+    if said.reason:
+        lines += [_plain(said.reason), ""]
+    when = ", ".join(filter(None, (view.run and f"run {view.run}", moment(view.started_at) if view.started_at else "")))
+    lines += [_plain(when), ""] if when else []
+    lines += [f"- {_plain(fact.name)}: **{_plain(fact.value)}** {_plain(fact.about)}".rstrip() for fact in facts(view)]
+    for name, (title, _) in SECTIONS.items():
+        stage = view.stage(name)
+        lines += ["", f"## {title}", ""]
+        lines += [_plain(stage.message), ""] if stage and stage.message else []
+        found = _tables(view, name)
+        for one in found:
+            lines += [*_table(one), ""]
+        if not found and not (stage and stage.message):
+            lines.append("Not reached." if stage is None else "Nothing to show.")
+    known = tables.lineage(view)
+    if known.rows:
+        lines += ["", "## Digests and lineage", "", *_table(known)]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _tables(view: RunView, name: str) -> list[Table]:
+    if name == "prepare" and view.data:
+        return [tables.splits(view.data), tables.cleaning(view.data)]
+    if name == "evaluate" and view.evaluation:
+        return [tables.metrics(view.evaluation, view.served), tables.mistakes(view.evaluation)]
+    if name == "gate" and view.gates:
+        return [tables.gates(view.gates)]
+    if name == "compress" and view.compression:
+        return [tables.variants(view.compression)]
+    return []
+
+
+def _table(data: Table) -> list[str]:
+    if not data.rows:
+        return []
+    rules = ["---:" if at in data.numbers else "---" for at in range(len(data.headers))]
+    rows = [data.headers, *data.rows]
+    body = ["| " + " | ".join(_plain(cell) for cell in row) + " |" for row in rows]
+    return [body[0], "| " + " | ".join(rules) + " |", *body[1:]]
+
+
+def _plain(words: str) -> str:
+    return " ".join(words.split()).translate(_SIGNS)

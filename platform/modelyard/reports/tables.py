@@ -1,0 +1,189 @@
+"""The numbers of a report as tables, the same for HTML and Markdown."""
+
+import math
+from dataclasses import dataclass
+
+from modelyard.compression.report import CompressionReport, Estimate, VariantResult
+from modelyard.data.prepared import PreparedData
+from modelyard.evaluation.gate import GateReport, RuleResult
+from modelyard.evaluation.report import EvaluationReport, Metric
+from modelyard.reports.view import RunView
+
+DASH = "–"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells are text; columns named in `numbers` are set flush right."""
+
+    headers: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    numbers: frozenset[int] = frozenset()
+    marked: frozenset[int] = frozenset()
+    """Rows that stand out."""
+
+
+def splits(data: PreparedData) -> Table:
+    """Size and digest of each split."""
+    rows = tuple(
+        (name, f"{sum(shard.examples for shard in shards):,}", str(len(shards)), short(data.digests.get(name, "")))
+        for name, shards in data.splits.items()
+    )
+    return Table(("split", "examples", "shards", "digest"), rows, frozenset({1, 2}))
+
+
+def cleaning(data: PreparedData) -> Table:
+    """What was read, dropped and filled: everything that is counted but the splits' sizes."""
+    rows = tuple((name, f"{number:,}") for name, number in data.counts.items() if name not in data.splits)
+    return Table(("counted", "examples"), rows, frozenset({1}))
+
+
+def metrics(candidate: EvaluationReport, served: EvaluationReport | None) -> Table:
+    """Each metric with its interval, and what the served variant has where it is another model."""
+    other = served if served is not None and served.model != candidate.model else None
+    headers = ("metric", "value", "95 % interval", "by", *(("as served",) if other else ()))
+    rows = tuple(
+        (name, number(one.value), interval(one), one.method or DASH,
+         *((number(other.metrics[name].value) if name in other.metrics else DASH,) if other else ()))
+        for name, one in candidate.metrics.items()
+    )  # fmt: skip
+    return Table(headers, rows, frozenset({1, 2, 4}))
+
+
+def mistakes(report: EvaluationReport, most: int = 6) -> Table:
+    """The pairs of classes that were mistaken most often."""
+    found = [
+        (count, report.classes[row], report.classes[column])
+        for row, counts in enumerate(report.confusion)
+        for column, count in enumerate(counts)
+        if row != column and count
+    ]
+    found.sort(key=lambda one: (-one[0], one[1], one[2]))
+    rows = tuple((was, answered, str(count)) for count, was, answered in found[:most])
+    return Table(("was", "answered", "times"), rows, frozenset({2}))
+
+
+def rule_name(result: RuleResult) -> str:
+    """A rule as a sentence fragment: `accuracy at least 0.85`."""
+    rule = result.rule
+    if rule.at_least is not None:
+        what = f"at least {rule.at_least:g}"
+    elif rule.at_most is not None:
+        what = f"at most {rule.at_most:g}"
+    elif rule.not_worse_than_champion is not None:
+        what = f"not worse than the champion by {rule.not_worse_than_champion.margin:g}"
+    else:
+        what = "better than the champion"
+    where = f", {rule.slice} = {result.slice}" if rule.slice else ""
+    return f"{rule.metric} {what}{where}"
+
+
+def gates(report: GateReport) -> Table:
+    """Each rule with both sides, their difference, and the verdict."""
+    rows = tuple(
+        (
+            rule_name(one),
+            with_interval(one.candidate),
+            with_interval(one.champion) if one.champion else DASH,
+            with_interval(one.difference, difference=True) if one.difference else DASH,
+            f"{one.examples:,}",
+            str(one.verdict.outcome),
+        )
+        for one in report.rules
+    )
+    return Table(("rule", "candidate", "champion", "better by", "examples", "verdict"), rows, frozenset({4}))
+
+
+def variants(report: CompressionReport) -> Table:
+    """Each variant: what it costs and what it loses."""
+    metric = next(iter(report.max_drop), None)
+    headers = ("variant", "p50, ms", "p99, ms", f"per s at {report.batch_size}", "load, ms", "memory, MB", "size",
+               f"drop in {metric}" if metric else "drop", "cost")  # fmt: skip
+    rows = tuple(_variant(one, metric) for one in report.variants)
+    marked = frozenset(at for at, one in enumerate(report.variants) if one.name == report.chosen)
+    return Table(headers, rows, frozenset(range(1, 9)), marked)
+
+
+def _variant(one: VariantResult, metric: str | None) -> tuple[str, ...]:
+    if one.failure is not None:
+        return (one.name, *([DASH] * 8))
+    drop = one.drop.get(metric) if metric else None
+    return (
+        one.name,
+        _shown(one.p50_ms),
+        _shown(one.p99_ms),
+        DASH if one.throughput is None else f"{one.throughput:,.0f}",
+        DASH if one.load_s is None else f"{one.load_s * 1000:.0f}",
+        DASH if one.peak_memory_mb is None else f"{one.peak_memory_mb:,.0f}",
+        size(one.bytes),
+        DASH if drop is None else f"{signed(drop.value, 4)} ≤ {drop.high:.4f}",
+        "1" if one.ratio is None else f"{one.ratio.value:.2f}×",
+    )
+
+
+def lineage(view: RunView) -> Table:
+    """What was made of what: every digest on the way."""
+    known: dict[str, str] = {}
+    if view.data:
+        known["data"] = view.data.fingerprint
+        known |= {f"{name} split": digest for name, digest in view.data.digests.items()}
+    if view.trained:
+        known["weights"] = view.trained.digest
+        if view.trained.initialized_from:
+            known["initialized from"] = view.trained.initialized_from.digest
+    if view.evaluation:
+        known["model, uncompressed"] = view.evaluation.model
+    if view.package:
+        known["model, as served"] = view.package.model_digest
+        known["archive"] = view.package.digest
+    if view.version:
+        known["registered version"] = view.version.digest
+    return Table(("what", "sha256"), tuple((what, digest.removeprefix("sha256:")) for what, digest in
+                                           (known | dict(view.lineage)).items() if digest))  # fmt: skip
+
+
+def number(value: float) -> str:
+    """Four significant digits; small and large ones readable."""
+    return f"{value:.4g}" if value != value or abs(value) < 1e4 else f"{value:,.0f}"  # noqa: PLR0124  NaN
+
+
+def interval(one: Metric | Estimate) -> str:
+    """`0.91 to 0.95`."""
+    return f"{number(one.low)} to {number(one.high)}"
+
+
+def with_interval(one: Metric, *, difference: bool = False) -> str:
+    """`0.9315 [0.91, 0.95]`."""
+    shown = "+.3g" if difference else ".4g"
+    return f"{one.value:{shown}} [{one.low:{shown}}, {one.high:{shown}}]".replace("-", "−")
+
+
+def short(digest: str) -> str:
+    """The first twelve digits of a digest."""
+    return digest.removeprefix("sha256:")[:12]
+
+
+def size(count: int | None) -> str:
+    """Bytes with their unit."""
+    if count is None:
+        return DASH
+    power = min(3, int(math.log10(max(1, count))) // 3)
+    return f"{count / 1000**power:.3g} {('B', 'kB', 'MB', 'GB')[power]}"
+
+
+def duration(seconds: float) -> str:
+    """`0.4 s`, `12 s`, `3 min 20 s`."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
+
+
+def signed(value: float, digits: int) -> str:
+    """A difference with its sign, which is a real minus."""
+    return f"{value:+.{digits}f}".replace("-", "−")
+
+
+def _shown(value: float | None) -> str:
+    return DASH if value is None else f"{value:.3g}"
