@@ -17,7 +17,7 @@ from modelyard.rollout.laptop.home import file_name, split_key
 from modelyard.spec.codec import from_json, to_json
 from modelyard.spec.deployment import ModelDeployment
 from modelyard.spec.rollout import ModelRollout
-from modelyard.storage.atomic import write_text
+from modelyard.storage.atomic import explained, write_text
 
 Stored = ModelDeployment | ModelRollout
 T = TypeVar("T", bound=Stored)
@@ -101,8 +101,10 @@ class FileRecords:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        with (self._folder / ".lock").open("w") as file:
+        with explained(self._folder):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            file = (self._folder / ".lock").open("w")
+        with file:
             deadline = time.monotonic() + _LOCK_S
             while True:
                 try:

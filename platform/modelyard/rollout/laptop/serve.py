@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import IO
 
@@ -52,16 +52,15 @@ class Services:
         self.mlflow = f"http://{LOOPBACK}:{self._port}"
         self.router = EnvoyRouter(home.router, log=home.logs / "envoy.log")
         try:
-            with ThreadPoolExecutor(max_workers=2) as pool:
-                starts = [pool.submit(self._start_mlflow), pool.submit(self.router.start)]
-                # Its import takes seconds: long enough for both to come up.
-                from modelyard.registry.mlflow import MLflowRegistry  # noqa: PLC0415
+            starts = [_in_background(self._start_mlflow), _in_background(self.router.start)]
+            # Its import takes seconds, in which both come up.
+            from modelyard.registry.mlflow import MLflowRegistry  # noqa: PLC0415
 
-                for start in starts:
-                    start.result()
             registry = MLflowRegistry(self.mlflow)
             self.arms = self._arms = LaptopArms(home, registry, self.router)
-            self.arms.resume()
+            starts[1].result()
+            self.arms.resume()  # archives are here already: servers need not wait for MLflow
+            starts[0].result()
         except BaseException:
             self.stop()
             raise
@@ -128,6 +127,21 @@ def serve(home: Home, end: threading.Event, up: threading.Event) -> None:
             services.stop()  # first: a look that waits for MLflow ends with it
             loop.stop()
             log.info("down")
+
+
+def _in_background(act: Callable[[], None]) -> Future[None]:
+    """Do it in a thread that holds up nobody's end."""
+    future: Future[None] = Future()
+
+    def run() -> None:
+        try:
+            act()
+            future.set_result(None)
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future
 
 
 def _mend(services: Services, end: threading.Event) -> None:
