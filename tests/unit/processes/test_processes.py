@@ -111,6 +111,24 @@ def test_children_and_their_groups_end_when_their_parent_is(tmp_path: Path, numb
     wait_until(lambda: gone(child) and gone(grandchild), deadline_s=20, what="the end of child and grandchild")
 
 
+def test_a_worker_that_asks_for_it_dies_with_the_process_that_forked_it(tmp_path: Path) -> None:
+    worker = "from modelyard.processes import die_with_parent; die_with_parent(); import time\n"
+    worker += "print('up', flush=True); time.sleep(600)"
+    log = tmp_path / "log"
+    launcher = f"import subprocess, sys, time; out = open({str(log)!r}, 'w')\n"
+    launcher += f"worker = subprocess.Popen([sys.executable, '-c', {worker!r}], stdout=out, start_new_session=True)\n"
+    launcher += "print(worker.pid, flush=True)\n"
+    launcher += "time.sleep(600)"
+    parent = subprocess.Popen(python(launcher), stdout=subprocess.PIPE)
+    assert parent.stdout is not None
+    pid = int(parent.stdout.readline())
+    words(log, 1)
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    wait_until(lambda: gone(pid), deadline_s=20, what="the worker's end")
+
+
 def test_a_detached_child_outlives_us(tmp_path: Path) -> None:
     log = tmp_path / "log"
     pid = int(

@@ -47,14 +47,15 @@ def test_nothing_but_predictions_is_reachable_from_outside() -> None:
     assert told["allowed_urls"].startswith("file:///nothing")
 
 
-def test_batches_wait_only_where_there_are_batches() -> None:
-    """A batch size over 1 adds maxBatchDelay to every lone request (design §5)."""
-    lone = json.loads(settings()["models"])["digits"]["1.0"]
+def test_the_wish_reaches_torchserve_in_its_own_units() -> None:
+    """Milliseconds and whole seconds; of a delay of 0 it would make 100 ms, of a timeout below a second none."""
     wish = TorchServe(workers=2, batch_size=8, max_batch_delay=Duration("20ms"), response_timeout=Duration("1500ms"))
-    many = json.loads(settings(Runtime(torch_serve=wish))["models"])["digits"]["1.0"]
-    assert (lone["batchSize"], lone["maxBatchDelay"], lone["responseTimeout"]) == (1, 0, 10)
-    assert (many["batchSize"], many["maxBatchDelay"], many["responseTimeout"]) == (8, 20, 2)
-    assert many["minWorkers"] == many["maxWorkers"] == 2
+    told = json.loads(settings(Runtime(torch_serve=wish))["models"])["digits"]["1.0"]
+    assert (told["batchSize"], told["maxBatchDelay"], told["responseTimeout"]) == (8, 20, 2)
+    assert told["minWorkers"] == told["maxWorkers"] == 2
+    least = TorchServe(max_batch_delay=Duration("0ms"), response_timeout=Duration("10ms"))
+    told = json.loads(settings(Runtime(torch_serve=least))["models"])["digits"]["1.0"]
+    assert (told["maxBatchDelay"], told["responseTimeout"]) == (1, 1)
 
 
 def fake_java(folder: Path, version: str, *, release: bool = True) -> Path:
