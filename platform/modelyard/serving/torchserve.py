@@ -3,7 +3,8 @@
 - Only a verified copy of the archive is in its model store, and workers verify again what was unpacked.
 - It binds 127.0.0.1; its management API is a Unix socket in a folder of mode 0700 and can neither register nor remove
   models (CVE-2023-43654). gRPC cannot be turned off: it gets random ports of 127.0.0.1, where another user of this
-  machine could at worst take the workers away, which `ready` sees. Metrics are off; no URL may be loaded from; nothing is installed by pip.
+  machine could at worst take the workers away, which `ready` sees.
+- Metrics are off; no URL may be loaded from; nothing is installed by pip.
 - It gets a small environment of its own: no credentials of ours, no settings of another TorchServe.
 - `/ping` says Healthy while no worker lives (pytorch/serve #2099, #3191): ready means an answered prediction.
 - Java itself is the child: the `torchserve` wrapper does not hand SIGTERM on, and writes one pid file for the machine.
