@@ -41,7 +41,8 @@ class Loaded:
 
     def model(self) -> nn.Module:
         """A new model with fresh weights."""
-        return self._checked("model", self._user("model"), nn.Module, "return an nn.Module")
+        model: nn.Module = self._checked("model", self._user("model"), nn.Module, "return an nn.Module")
+        return model
 
     def loss(self, outputs: Any, batch: Batch, *, label_smoothing: float = 0.0) -> Tensor:
         """The loss of a batch, one number; smoothing is handed on only where it is asked for.
@@ -58,7 +59,9 @@ class Loaded:
             value = self._user("loss", outputs, batch, label_smoothing=label_smoothing)
         else:
             value = self._user("loss", outputs, batch)
-        loss = self._checked("loss", value, Tensor, "return one number as a tensor, such as the mean over the batch")
+        loss: Tensor = self._checked(
+            "loss", value, Tensor, "return one number as a tensor, such as the mean over the batch"
+        )
         if loss.numel() != 1:
             raise RecipeError(
                 f"{self.where}.loss returned a tensor of shape {tuple(loss.shape)}",
@@ -137,14 +140,17 @@ class Loaded:
         """The recipe's own optimizer, or None: then `train.optimizer` decides."""
         if not self.defines("optimizer"):
             return None
-        made = self._user("optimizer", params)
-        return self._checked("optimizer", made, torch.optim.Optimizer, "return a torch.optim.Optimizer")
+        value = self._user("optimizer", params)
+        made: torch.optim.Optimizer = self._checked("optimizer", value, torch.optim.Optimizer, "return an optimizer")
+        return made
 
     def parallelize(self, model: nn.Module, mesh: Any) -> nn.Module | None:
         """The recipe's own way to spread the model over a device mesh, or None: then DDP."""
         if not self.defines("parallelize"):
             return None
-        return self._checked("parallelize", self._user("parallelize", model, mesh), nn.Module, "return the model")
+        value = self._user("parallelize", model, mesh)
+        spread: nn.Module = self._checked("parallelize", value, nn.Module, "return the model")
+        return spread
 
     # calling a model
 

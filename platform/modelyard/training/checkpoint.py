@@ -9,6 +9,7 @@ it is written and compared before anything is opened, and nothing else of ours i
 """
 
 import json
+import logging
 import os
 import shutil
 import warnings
@@ -20,12 +21,16 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.distributed.checkpoint as dcp
 from torch import Tensor
+from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+from torch.distributed.checkpoint.state_dict_loader import load as dcp_load
+from torch.distributed.checkpoint.state_dict_saver import save as dcp_save
 
 from modelyard.errors import Tampered
 from modelyard.storage.atomic import digest_file, explained
+
+logging.getLogger("c10d-NullHandler-dcp_logger").setLevel(logging.WARNING)  # it formats a line for each tensor
 
 TENSOR = "$tensor"
 """Marks a place in a JSON structure where a tensor belongs."""
@@ -40,7 +45,7 @@ class Checkpoint:
 
     def tensors(self, templates: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Read all tensors: in place where there is a template (a shard of one, for FSDP), else into new ones."""
-        reader = dcp.FileSystemReader(self.folder / "tensors")
+        reader = FileSystemReader(self.folder / "tensors")
         stored = reader.read_metadata().state_dict_metadata
         target: dict[str, Any] = {}
         for name, described in stored.items():
@@ -50,7 +55,7 @@ class Checkpoint:
             target[name] = template if fits else torch.empty(described.size, dtype=described.properties.dtype)
         if target:
             with _quiet():
-                dcp.load(target, storage_reader=reader, no_dist=not dist.is_initialized())
+                dcp_load(target, storage_reader=reader, no_dist=not dist.is_initialized())
         return target
 
 
@@ -70,9 +75,9 @@ def save(folder: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any], 
             (staged / "tensors").mkdir(parents=True)
         if dist.is_initialized():
             dist.barrier()
-        writer = dcp.FileSystemWriter(staged / "tensors", sync_files=True)
+        writer = FileSystemWriter(staged / "tensors", sync_files=True)
         with _quiet():
-            dcp.save(dict(tensors), storage_writer=writer, no_dist=not dist.is_initialized())
+            dcp_save(dict(tensors), storage_writer=writer, no_dist=not dist.is_initialized())
         if rank == 0:
             files = {path.name: digest_file(path) for path in sorted((staged / "tensors").iterdir())}
             text = json.dumps({**state, "step": step, "files": files}, indent=1)

@@ -59,32 +59,35 @@ def ending(agent: int, exits: Mapping[int, int], reports: Sequence[Report], *, o
         out_of_memory: whether the kernel ended a process of our memory group since the start.
         log: path of the log, for the message.
     """
-    own = [report for report in reports if not _lost_neighbour(report)]
-    killed = {rank: -code for rank, code in exits.items() if code < 0}
-    if own:
-        first = min(own, key=lambda report: report.at)
-        worker_killed = "DataLoader worker" in first.what and "killed by signal" in first.what
-        if not worker_killed:
-            return Ending(fate=Fate.PERMANENT, kind=first.kind, what=first.what, do=first.do)
-        return _killed("A loader worker", 9, out_of_memory=out_of_memory, log=log)
-    if killed:
-        rank, number = min(killed.items())
-        return _killed(f"Process {rank}", number, out_of_memory=out_of_memory, log=log)
-    codes = {rank: code for rank, code in exits.items() if code}
+    told = sorted((report for report in reports if not _lost_neighbour(report)), key=lambda report: report.at)
+    if told and not _lost_worker(told[0]):
+        return Ending(fate=Fate.PERMANENT, kind=told[0].kind, what=told[0].what, do=told[0].do)
+    if killed := _killed(agent, exits, worker=bool(told)):
+        who, number = killed
+        return _was_killed(who, number, out_of_memory=out_of_memory, log=log)
     if reports:
-        return Ending(fate=Fate.RETRY, what=f"A process of the training was lost: {reports[0].what}", do=f"read {log}")
-    if codes:
-        rank, code = min(codes.items())
-        fate = Fate.PERMANENT if code < 128 else Fate.RETRY
-        return Ending(fate=fate, what=f"Process {rank} ended with {code} and no word", do=f"read {log}")
-    if agent < 0:
-        return _killed("The training's agent", -agent, out_of_memory=out_of_memory, log=log)
-    if agent:
-        return Ending(fate=Fate.PERMANENT, what=f"The training's agent ended with {agent}", do=f"read {log}")
-    return Ending(fate=Fate.DONE)
+        return Ending(fate=Fate.RETRY, what=f"A process was lost: {reports[0].what}", do=f"read {log}")
+    codes = [(f"Process {rank}", code) for rank, code in sorted(exits.items()) if code]
+    if agent and not codes:
+        codes = [("The training's agent", agent)]
+    if not codes:
+        return Ending(fate=Fate.DONE)
+    who, code = codes[0]
+    fate = Fate.PERMANENT if code < 128 else Fate.RETRY
+    return Ending(fate=fate, what=f"{who} ended with {code} and no word", do=f"read {log}")
 
 
-def _killed(who: str, number: int, *, out_of_memory: bool, log: str) -> Ending:
+def _killed(agent: int, exits: Mapping[int, int], *, worker: bool) -> tuple[str, int] | None:
+    """Who was killed by which signal, if anybody was."""
+    if worker:
+        return "A loader worker", signal.SIGKILL
+    ranks = sorted((rank, -code) for rank, code in exits.items() if code < 0)
+    if ranks:
+        return f"Process {ranks[0][0]}", ranks[0][1]
+    return ("The training's agent", -agent) if agent < 0 else None
+
+
+def _was_killed(who: str, number: int, *, out_of_memory: bool, log: str) -> Ending:
     try:
         name = signal.Signals(number).name
     except ValueError:
@@ -97,6 +100,10 @@ def _killed(who: str, number: int, *, out_of_memory: bool, log: str) -> Ending:
         )
     perhaps = " (often: out of memory)" if number == signal.SIGKILL else ""
     return Ending(fate=Fate.RETRY, what=f"{who} was killed by {name}{perhaps}", do=f"read {log} and run again")
+
+
+def _lost_worker(report: Report) -> bool:
+    return "DataLoader worker" in report.what and "killed by signal" in report.what
 
 
 def _lost_neighbour(report: Report) -> bool:

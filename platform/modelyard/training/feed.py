@@ -75,8 +75,8 @@ class Feed:
                 yield self.batch(epoch, group)
             return
         loader: DataLoader[Any] = DataLoader(
-            _Fetch(self, epoch),  # type: ignore[arg-type]  (a sampler may give any key)
-            sampler=_Places(places),  # type: ignore[arg-type]
+            _Fetch(self, epoch),  # type: ignore[arg-type]
+            sampler=_Places(places),
             batch_size=None,
             num_workers=self.workers,
             collate_fn=_unchanged,

@@ -15,7 +15,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import torch._dynamo  # noqa: F401  (an optimizer's first step would import it, in each rank)
-import torch.distributed as dist
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from torch.distributed.elastic.agent.server.api import WorkerSpec
 from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
@@ -34,7 +34,7 @@ class Loopback(RendezvousHandler):
         listener.bind(("127.0.0.1", 0))
         listener.listen()
         self._port: int = listener.getsockname()[1]
-        self._store = dist.TCPStore(
+        self._store = TCPStore(
             "127.0.0.1", self._port, is_master=True, wait_for_workers=False, multi_tenant=True,
             master_listen_fd=listener.detach(), timeout=timedelta(minutes=5),
         )  # fmt: skip

@@ -77,12 +77,13 @@ def make_optimizer(spec: Optimizer, params: list[nn.Parameter]) -> torch.optim.O
         BadInput: as `check_optimizer`, or the class refuses a value or the shape of a parameter.
     """
     check_optimizer(spec)
-    cls = optimizer_class(spec.name)
+    cls: Any = optimizer_class(spec.name)
     decay = {"weight_decay": spec.weight_decay} if "weight_decay" in inspect.signature(cls).parameters else {}
     try:
-        return cls(params, lr=spec.lr, **decay, **_as_tuples(spec.options))
+        made: torch.optim.Optimizer = cls(params, lr=spec.lr, **decay, **_as_tuples(spec.options))
     except (TypeError, ValueError, RuntimeError) as error:
         raise BadInput(f"train.optimizer: {cls.__name__} refuses these values ({error})", do="correct them") from None
+    return made
 
 
 def needs_closure(optimizer: torch.optim.Optimizer) -> bool:

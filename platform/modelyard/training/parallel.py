@@ -19,20 +19,20 @@ BACKWARDS_TO_THROW_AWAY = 2
 """The first finds the order in which gradients come, the second runs on the buckets of that order."""
 
 
-def spread(model: nn.Module, loaded: Loaded, *, world: int, attempt: Callable[[nn.Module], Tensor]) -> nn.Module:
+def spread(model: nn.Module, loaded: Loaded, *, world: int, attempt: Callable[[nn.Module], None]) -> nn.Module:
     """Wrap a model for `world` processes, and bring the wrapper to the state that it keeps from then on.
 
     Args:
         model: fresh, or with the weights to begin with; its weights are the same afterwards.
         loaded: the recipe.
         world: number of processes.
-        attempt: forward and loss of one batch; it is run backward and thrown away.
+        attempt: forward and backward of one batch, which is thrown away.
 
     Raises:
         RecipeError: the model or its loss does not run.
     """
     before = {name: value.clone() for name, value in model.state_dict().items() if isinstance(value, Tensor)}
-    attempt(model).backward()
+    attempt(model)
     unused = any(p.grad is None for p in model.parameters() if p.requires_grad)
     model.zero_grad(set_to_none=True)
     wrapped = model
@@ -48,7 +48,7 @@ def spread(model: nn.Module, loaded: Loaded, *, world: int, attempt: Callable[[n
             model, find_unused_parameters=bool(seen.item()), forward_sync_buffers=_buffers_act(model)
         )
         for _ in range(BACKWARDS_TO_THROW_AWAY):
-            attempt(wrapped).backward()
+            attempt(wrapped)
         model.zero_grad(set_to_none=True)
     _restore(model, before)
     return wrapped

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from modelyard.errors import BadInput
 from modelyard.model.recipe import Loaded
@@ -29,9 +29,8 @@ from modelyard.training.progress import Teller
 from modelyard.training.resume import Position, Resumable
 from modelyard.training.schedules import Rates, check_schedule
 from modelyard.training.stopping import watched
-from modelyard.training.update import Updater, forward, precision_of
+from modelyard.training.update import Updater, backward, forward, precision_of
 from modelyard.training.validation import validate
-
 
 CHECKPOINT_EVERY_S = 2.0
 """At the end of an epoch, unless `checkpointEvery` says otherwise: no more is lost than this and one epoch."""
@@ -78,9 +77,7 @@ class Trainer:
         weights.train_mode(self.model, spec.freeze)
         self.first = self.feed.batch(0, next(self._places(0, skip=0)))
         seed_everything(plan.update_seed(spec.seed, update=0, rank=rank))
-        self.wrapped = parallel.spread(
-            self.model, loaded, world=world, attempt=lambda m: forward(m, loaded, self.first, spec, precision_of(spec))
-        )
+        self.wrapped = parallel.spread(self.model, loaded, world=world, attempt=self._attempt)
         params = [p for p in self.wrapped.parameters() if p.requires_grad]
         self.optimizer = loaded.optimizer(params) or make_optimizer(spec.optimizer, params)
         per_epoch = -(-len(self.sizes) // spec.accumulate)
@@ -161,6 +158,9 @@ class Trainer:
             self.resumable.save(at, self.best)
             self.saved_at = time.monotonic()
         return at
+
+    def _attempt(self, model: nn.Module) -> None:
+        backward(forward(model, self.loaded, self.first, self.spec, precision_of(self.spec)), self.loaded)
 
     def _places(self, epoch: int, *, skip: int) -> Iterator[plan.Places]:
         """This process's places in each step of an epoch, from step `skip` on."""

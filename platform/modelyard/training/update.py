@@ -106,7 +106,7 @@ def backward(loss: Tensor, loaded: Loaded) -> None:
             f"{loaded.where}.loss returned a number that does not depend on the model's parameters",
             do="compute it from outputs, without .item(), .detach() or numpy",
         )
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
 
 
 def _not_finite(what: str, value: float, batches: Sequence[Batch], *, step: int, epoch: int) -> StageFailed:

@@ -68,7 +68,8 @@ class Watcher:
 
     def _processes(self) -> list[psutil.Process]:
         with contextlib.suppress(psutil.Error):
-            return psutil.Process(self._child.pid).children(recursive=True)
+            found: list[psutil.Process] = psutil.Process(self._child.pid).children(recursive=True)
+            return found
         return []
 
     def _machine(self) -> dict[str, float]:

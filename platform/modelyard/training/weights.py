@@ -83,7 +83,7 @@ def freeze(model: nn.Module, prefixes: Iterable[str]) -> None:
             raise BadInput(f"train.freeze: {prefix!r} names no parameter{hint}", do=f"name one of {_few(tops)}")
     for name, parameter in model.named_parameters():
         if any(_below(name, prefix) for prefix in prefixes):
-            parameter.requires_grad_(requires_grad=False)
+            parameter.requires_grad = False
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise BadInput("train.freeze leaves no parameter to train", do="freeze less")
 

@@ -29,7 +29,8 @@ def main() -> None:
                 code = launch.main(*asked["argv"])
             finally:
                 os._exit(code)
-        print(pid, flush=True)
+        sys.stdout.write(f"{pid}\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -1,12 +1,11 @@
 """A training that was killed and resumed ends with the bits of the unbroken one."""
 
-import json
 import os
 import signal
 
 import pytest
-
-from tests.integration.training.conftest import finished, with_resources, with_train
+from tests.fakes.trainings import with_resources
+from tests.integration.training.running import finished
 
 pytestmark = pytest.mark.process
 
