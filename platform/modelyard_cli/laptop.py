@@ -20,20 +20,12 @@ _NONE_YET = "no version has been brought in yet: modelyard run"
 
 def up(project: ProjectPath = HERE, output_: Format = Output.TABLE) -> None:
     """Start MLflow, the router and the rollout loop of this project in the background, and print their addresses."""
-    home = wiring.project(project).home
-    try:
-        yard = wiring.up(home)
-    except KeyboardInterrupt:
-        wiring.down(home)
-        raise
-    output.show(_addresses(yard), output_)
+    output.show(_addresses(wiring.up(wiring.project(project).home)), output_)
 
 
 def down(project: ProjectPath = HERE) -> None:
     """Stop all that `up` or `run` started in the background. Data, versions and records stay."""
-    home = wiring.project(project).home
-    was_up = wiring.running(home) is not None
-    wiring.down(home)
+    was_up = wiring.down(wiring.project(project).home)
     typer.echo("stopped" if was_up else "nothing was running")
 
 

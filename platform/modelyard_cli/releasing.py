@@ -149,5 +149,42 @@ def _write(act: Any, model: str | None, project: Path, verb: str) -> None:
     typer.echo(f"{verb}: {written.metadata.name} (version {written.spec.version}){later}")
 
 
-def simulate() -> None:
-    """Stub."""
+def simulate(
+    project: ProjectPath = HERE,
+    *,
+    errors: Annotated[
+        float, typer.Option("--errors", min=0, max=0.5, help="Stable's share of failed requests.")
+    ] = 0.01,
+    regression: Annotated[
+        float, typer.Option("--regression", min=0, max=0.5, help="How much larger the bad canary's share is.")
+    ] = 0.02,
+    slower: Annotated[
+        float, typer.Option("--slower", min=0, max=10, help="How much longer the bad canary takes: 0.5 is half again.")
+    ] = 0.0,
+    rps: Annotated[float, typer.Option("--rps", min=0.01, max=10_000, help="Requests a second, to both arms.")] = 50.0,
+    weight: Annotated[
+        int | None,
+        typer.Option("--weight", min=1, max=100, help="One step of this weight.", show_default="the project's steps"),
+    ] = None,
+    rollouts: Annotated[int, typer.Option("--rollouts", min=1, max=10_000, help="How many to simulate.")] = 20,
+    seed: Annotated[int, typer.Option("--seed", help="Another seed, other chances.")] = 0,
+    output_: Format = Output.TABLE,
+) -> None:
+    """Say before a rollout how long its analysis will take and how often it errs: for a good canary and a bad one."""
+    from modelyard.spec.deployment import AnalysisGate, AnalysisStep, SetWeight  # noqa: PLC0415
+    from modelyard_cli.simulating import Truth, table  # noqa: PLC0415
+
+    deployment = wiring.parsed(project).deployment
+    steps = deployment.strategy.canary.steps
+    if weight is not None:
+        steps = (SetWeight(set_weight=weight), AnalysisStep(analysis=AnalysisGate()))
+    truths = (
+        Truth(name="as good", rps=rps, errors=errors),
+        Truth(name=_worse(regression, slower), rps=rps, errors=errors, regression=regression, slower=slower),
+    )
+    output.show(table(truths, deployment.analysis, steps, rollouts=rollouts, seed=seed), output_)
+
+
+def _worse(regression: float, slower: float) -> str:
+    parts = [f"+{regression:.3g} errors"] if regression else []
+    return ", ".join([*parts, *([f"{slower:.0%} slower"] if slower else [])]) or "as good, again"

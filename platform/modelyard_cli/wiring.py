@@ -39,14 +39,24 @@ def parsed(path: Path, given: Sequence[str] | None = None) -> "ModelProject":
     """The project's file alone, without touching its state."""
     from modelyard.spec.parse import parse_project  # noqa: PLC0415
 
-    return parse_project(path, overrides=overrides(given))
+    return _checked(parse_project(path, overrides=overrides(given)))
 
 
 def project(path: Path) -> "Project":
     """The project with its state."""
     from modelyard.project import Project  # noqa: PLC0415
 
-    return Project.load(path)
+    loaded = Project.load(path)
+    _checked(loaded.spec)
+    return loaded
+
+
+def _checked(spec: "ModelProject") -> "ModelProject":
+    """Refuse what only the analysis itself can tell: a margin finer than the router's buckets."""
+    from modelyard.rollout.analysis import check  # noqa: PLC0415
+
+    check(spec.deployment.analysis, steps=spec.deployment.strategy.canary.steps)
+    return spec
 
 
 def up(home: Path) -> "Yard":
@@ -56,11 +66,11 @@ def up(home: Path) -> "Yard":
     return yard.up(home)
 
 
-def down(home: Path) -> None:
-    """Stop what runs."""
+def down(home: Path) -> bool:
+    """Stop what runs; whether anything did."""
     from modelyard.rollout.laptop import yard  # noqa: PLC0415
 
-    yard.down(home)
+    return yard.down(home)
 
 
 def running(home: Path) -> "Yard | None":

@@ -30,7 +30,7 @@ def _suggestion(name: str) -> str:
 
 def check_alias(alias: str, at: FieldPath) -> Iterator[Problem]:
     """MLflow reserves `latest` and `v7`, and takes letters, digits, `_` and `-`."""
-    if alias == "latest" or re.fullmatch(r"[vV]\d+", alias):
+    if alias.lower() == "latest" or re.fullmatch(r"[vV]\d+", alias):
         yield Problem(field=at, message=f"{alias} is reserved by MLflow; choose another, like champion")
     elif not re.fullmatch(r"[A-Za-z0-9_-]{1,255}", alias):
         yield Problem(field=at, message=f"{alias!r} is no alias; use letters, digits, _ and -")

@@ -37,7 +37,8 @@ def parse_project(path: Path, *, overrides: Mapping[str, str] = _NONE) -> ModelP
         BadSpec: a field cannot be used; every message begins with its place.
         BadInput: there is no such file, or it cannot be read.
     """
-    return parse_project_text(_text_of(path), name=str(path / FILE if path.is_dir() else path), overrides=overrides)
+    file = path / FILE if path.is_dir() and path.name != FILE else path
+    return parse_project_text(_text_of(file), name=str(file), overrides=overrides)
 
 
 def parse_project_text(text: str, *, name: str = FILE, overrides: Mapping[str, str] = _NONE) -> ModelProject:
@@ -78,8 +79,7 @@ def _line(problem: Problem) -> str:
     return f"{dotted(problem.field)}: {problem.message}" if problem.field else problem.message
 
 
-def _text_of(path: Path) -> str:
-    file = path / FILE if path.is_dir() else path
+def _text_of(file: Path) -> str:
     if file.is_dir():
         raise BadInput(f"{file} is a directory", do=f"give the project's folder or its {FILE}")
     try:
@@ -87,8 +87,9 @@ def _text_of(path: Path) -> str:
             raise BadInput(f"{file} has {file.stat().st_size} bytes, which is no {FILE}", do="give the project's file")
         return file.read_text(encoding="utf-8")
     except FileNotFoundError:
-        where = f"{path} holds no {FILE}" if path.is_dir() else f"there is no file {file}"
-        raise BadInput(where, do="run `modelyard init`, or name the project's folder with --project") from None
+        raise BadInput(
+            f"there is no {file}", do="run `modelyard init`, or name the project's folder with --project"
+        ) from None
     except UnicodeDecodeError:
         raise BadInput(f"{file} is not UTF-8 text", do="save it as UTF-8") from None
     except OSError as error:
