@@ -3,8 +3,8 @@
     python benchmarks/canary_analysis.py                    # 400 rollouts a row, under a minute
     python benchmarks/canary_analysis.py --rollouts 10000 --looks 3600 --jobs 2 --write docs/canary-analysis.md
 
-False aborts are counted without ever stopping for a success, and false successes without ever stopping for an abort: both are
-upper bounds of what a rollout does. `canary_twin` does the mass; a unit test holds it equal to the product's own code.
+False aborts are counted without ever stopping for a success, and false successes without ever stopping for an abort:
+both are upper bounds of what a rollout does. `canary_twin` does the mass; a unit test holds it equal to the product.
 """
 
 import argparse
@@ -56,6 +56,7 @@ class Scene:
     seed: int = 0
 
     def metric(self) -> Metric:
+        """What is compared."""
         return Metric(self.margin, self.tail, bounds=BOUNDS) if self.tail else Metric(self.margin)
 
 
@@ -131,7 +132,7 @@ def play(scene: Scene, rollouts: int) -> Result:
         else:
             twin.look(stable, canary)
         enough = np.minimum(twin.counted_s, twin.counted_c) >= MIN_REQUESTS
-        alarm = enough & (twin.alarm >= ALARM) & (twin.excess > 0)
+        alarm = enough & (twin.alarm >= ALARM) & twin.beyond
         success = enough & (twin.success >= SUCCESS)
         ended = np.zeros(rollouts, dtype=int)
         if scene.stop in ("success", "either"):
@@ -142,15 +143,15 @@ def play(scene: Scene, rollouts: int) -> Result:
         result.outcome = np.where(new, ended, result.outcome)
         result.total, result.canary = np.where(new, sent_s + sent_c, result.total), np.where(new, sent_c, result.canary)
         if not scene.tail and scene.per_look <= 2000:
-            _told(scene, result, (stable, canary), (base, bad), (told, sprt), (sent_s + sent_c, enough))
+            _told(scene, result, ((stable, canary), (base, bad), (told, sprt), (sent_s + sent_c, enough)))
         if (result.outcome > 0).all() and (scene.tail or (result.told > 0).all()):
             break
     return result
 
 
-def _told(scene: Scene, result: Result, rows: tuple, rates: tuple, logs: tuple, asked: tuple) -> None:
+def _told(scene: Scene, result: Result, seen: tuple) -> None:
     """The same test, and Wald's, told both rates."""
-    (stable, canary), (base, bad), (told, sprt), (sent, enough) = rows, rates, logs, asked
+    (stable, canary), (base, bad), (told, sprt), (sent, enough) = seen
     ns, nc, ks, kc = stable[:, -1], canary[:, -1], stable[:, -1] - stable[:, 0], canary[:, -1] - canary[:, 0]
     some = (ns > 0) & (nc > 0)
     if scene.stop == "success" or scene.canary <= scene.base:
@@ -223,8 +224,8 @@ def scenes(looks: int) -> dict[str, list[Scene]]:
               weight=0.5, per_look=500, looks=2000),
     ]  # fmt: skip
     good = [
-        Scene(f"errors {base:.0%}, margin {100 * margin:g} points, weight {weight:.0%}", "either", base=base, canary=base,
-              margin=margin, weight=weight, per_look=per_look, looks=4000)
+        Scene(f"errors {base:.0%}, margin {100 * margin:g} points, weight {weight:.0%}", "either", base=base,
+              canary=base, margin=margin, weight=weight, per_look=per_look, looks=4000)
         for base, margin, weight, per_look in ((0.0, 0.05, 0.05, 50), (0.0, 0.02, 0.5, 25), (0.01, 0.05, 0.05, 50),
                                                (0.01, 0.01, 0.05, 200), (0.01, 0.002, 0.05, 2000))
     ]  # fmt: skip
@@ -243,7 +244,7 @@ def scenes(looks: int) -> dict[str, list[Scene]]:
 
 
 def _errors(results: list[Result], outcome: int, limit: str) -> list[str]:
-    lines = [f"| canary | share | upper end of its 99 % interval | allowed |", "|---|---|---|---|"]
+    lines = ["| canary | share | upper end of its 99 % interval | allowed |", "|---|---|---|---|"]
     for result in results:
         share, high = result.share(outcome)
         lines.append(f"| {result.scene.name} | {share:.2%} | {high:.2%} | {limit} |")
@@ -251,11 +252,9 @@ def _errors(results: list[Result], outcome: int, limit: str) -> list[str]:
 
 
 def _times(results: list[Result], outcome: int, word: str) -> list[str]:
-    lines = [
-        f"| canary | {word} | requests until then: median (90 %) | of which the canary's | "
-        "told both rates | ratio | Wald's test, told both |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    head = ("canary", word, "requests until then: median (90 %)", "of which the canary's", "told both rates", "ratio",
+            "Wald's test, told both")  # fmt: skip
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for result in results:
         share, _ = result.share(outcome)
         at = result.outcome == outcome
@@ -265,9 +264,10 @@ def _times(results: list[Result], outcome: int, word: str) -> list[str]:
         middle, late = np.median(result.total[at]), np.quantile(result.total[at], 0.9)
         told = np.median(result.told[result.told > 0]) if (result.told > 0).any() else math.nan
         wald = np.median(result.sprt[result.sprt > 0]) if (result.sprt > 0).any() else math.nan
-        ratio = f"{middle / told:.2f}" if told == told else "–"
+        ratio = f"{middle / told:.2f}" if not math.isnan(told) else "–"
         lines.append(
-            f"| {result.scene.name} | {share:.1%} | {middle:,.0f} ({late:,.0f}) | {np.median(result.canary[at]):,.0f} | "
+            f"| {result.scene.name} | {share:.1%} | {middle:,.0f} ({late:,.0f}) | "
+            f"{np.median(result.canary[at]):,.0f} | "
             f"{told:,.0f} | {ratio} | {wald:,.0f} |".replace("nan", "–")
         )
     return lines
@@ -276,7 +276,7 @@ def _times(results: list[Result], outcome: int, word: str) -> list[str]:
 def tables(results: dict[str, list[Result]]) -> str:
     """All tables as Markdown."""
     parts = {
-        "An as-good canary is aborted (one metric; `falseAlarmRate` 1 % is shared by two)": _errors(results["aborts"], 1, "0.5 %"),
+        "An as-good canary is aborted (1 % shared by two metrics)": _errors(results["aborts"], 1, "0.5 %"),
         "A canary that is worse by exactly the margin is let through": _errors(results["successes"], 2, "5 %"),
         "Requests until a worse canary is aborted": _times(results["regressions"], 1, "aborted"),
         "Requests until an as-good canary is Successful": _times(results["good"], 2, "Successful"),

@@ -1,4 +1,4 @@
-"""The canary analysis for many rollouts at once, in numpy: the same arithmetic as `modelyard.rollout`, tested equal to it.
+"""The canary analysis for many rollouts at once, in numpy: the arithmetic of `modelyard.rollout`, tested equal to it.
 
 Pure Python looks at one rollout in a fraction of a millisecond; ten thousand rollouts of an hour would take it hours.
 """
@@ -10,6 +10,7 @@ import numpy as np
 
 from modelyard.rollout import bets, streams
 from modelyard.rollout.analysis import _CARRIED
+from modelyard.rollout.evidence import SURGE
 from modelyard.statistics.evalues import _EDGE, _HALVINGS
 
 Array = np.ndarray
@@ -32,7 +33,7 @@ class Metric:
         return (1 + self.margin, 0.0) if self.relative else (1.0, self.margin)
 
 
-def log_e(
+def log_e(  # noqa: PLR0917 - a 2×2 table and two rates
     ns: Array, ks: Array, nc: Array, kc: Array, base: Array, bet: Array, *, above: bool, slope=1.0, shift=0.0
 ) -> Array:
     """`evalues.log_e` over arrays."""
@@ -64,7 +65,7 @@ def log_e(
 
 
 class Twin:
-    """`rollouts` analyses of one metric. Rows are cumulative over bounds, the last entry counts all: (M, bounds + 1)."""
+    """M analyses of one metric. Rows are cumulative over bounds, the last entry counts all: (M, bounds + 1)."""
 
     def __init__(self, rollouts: int, metric: Metric, *, history: Array, warmup: int = 10, miss_rate: float = 0.05):
         self.metric = metric
@@ -77,12 +78,16 @@ class Twin:
         self.logs = np.full((rollouts, bets.BETS), -np.inf)
         self.alarm = np.zeros(rollouts)
         self.success = np.zeros(rollouts)
-        self.excess, self.weight = np.zeros(rollouts), np.zeros(rollouts)
+        self.excess, self.weight, self.surge = np.zeros(rollouts), np.zeros(rollouts), np.zeros(rollouts)
         self.cap = -math.log(miss_rate) + _CARRIED
         steps = np.array(metric.bounds)
-        self.reach = np.maximum(
-            np.arange(len(steps)), np.searchsorted(steps, steps * (1 + metric.margin) * bets.SLACK, "right") - 1
-        )
+        limits = np.searchsorted(steps, steps * (1 + metric.margin) * bets.SLACK, "right") - 1
+        self.reach = np.maximum(np.arange(len(steps)), limits)
+
+    @property
+    def beyond(self) -> Array:
+        """`evidence.Trial.beyond`."""
+        return (self.excess > 0) | (self.surge >= SURGE)
 
     def look(self, stable: Array, canary: Array) -> None:
         """One look: what both arms did since the last one."""
@@ -144,11 +149,12 @@ class Twin:
         ks, kc = ns - s[rows, x], nc - c[rows, y]
         worth = log_e(ns, ks, nc, kc, base, guess, above=True, slope=slope, shift=shift)
         weight = ns * nc / (ns + nc)
-        excess = weight * (kc / nc - slope * ks / ns - shift)
+        beyond = kc / nc - (slope * ks / ns + shift)
         fade = np.minimum(1, bets.JUDGED / (self.weight[at] + weight))
         self.success[at[knows]] = np.minimum(self.success[at] + worth, self.cap)[knows]
-        self.excess[at[knows]] = ((self.excess[at] + excess) * fade)[knows]
+        self.excess[at[knows]] = ((self.excess[at] + weight * beyond) * fade)[knows]
         self.weight[at[knows]] = ((self.weight[at] + weight) * fade)[knows]
+        self.surge[at[knows]] = np.maximum(0, self.surge[at] + nc * beyond)[knows]
         # remember
         self.past_s[at], self.past_c[at] = _learn(past_s, s), _learn(past_c, c)
         self.counted_s[at] += ns

@@ -11,7 +11,6 @@ slower or faster is fair to all.
 import argparse
 import importlib.util
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.lib.format import open_memmap
 from torch.utils.data import DataLoader, TensorDataset
 
 from modelyard.data.prepare import SplitReader, prepare
@@ -56,7 +56,7 @@ def from_memory(folder: Path) -> Pass:
 
 def from_litdata(folder: Path, work: Path) -> Pass:
     """The same images as litdata's own shards, streamed from the disk."""
-    import litdata
+    import litdata  # noqa: PLC0415 - not a dependency
 
     reader = SplitReader(folder, "train")
     rows = [(torch.from_numpy(row["image"].copy()), row["label"]) for row in reader.rows()]
@@ -92,8 +92,6 @@ def speed(folder: Path, work: Path, rounds: int) -> dict[str, float]:
 
 def make_cifar(path: Path, examples: int) -> None:
     """Random images of CIFAR's size, written without holding them all."""
-    from numpy.lib.format import open_memmap
-
     rng = np.random.default_rng(0)
     images = open_memmap(path.with_suffix(".image.npy"), mode="w+", dtype=np.uint8, shape=(examples, 32, 32, 3))
     for at in range(0, examples, 1000):
@@ -104,13 +102,19 @@ def make_cifar(path: Path, examples: int) -> None:
 
 def memory(what: str, folder: Path, source: str) -> None:
     """In a process of its own: what one pass adds to the memory in use, in bytes."""
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak()
     if what == "prepare":
         prepare(Data(source=source, splits=ALL), base=folder, out=folder / "cifar")
     else:
         for _ in from_shards(folder / "cifar")(0):
             pass
-    print(json.dumps((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024))
+    print(peak() - before)
+
+
+def peak() -> int:
+    """Most memory that this process has held, in bytes; mapped files count and `ru_maxrss` outlives exec."""
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024
 
 
 def main() -> None:

@@ -111,13 +111,14 @@ def tried(trial: Trial, stream: Stream, block: Closed, metric: AnalysisMetric, *
     worth = log_e(stable, canary, bet=Rates(base, guess), null=null)
     # the estimate weighs blocks as Mantel and Haenszel do, so that it compares within blocks only
     weight = stable.requests * canary.requests / (stable.requests + canary.requests)
-    excess = weight * (canary.hits / canary.requests - null.line(stable.hits / stable.requests))
+    beyond = canary.hits / canary.requests - null.line(stable.hits / stable.requests)
     fade = min(1.0, JUDGED / (trial.weight + weight))
     return replace(
         trial,
         log_e=round(min(trial.log_e + worth, cap), 9),
-        excess=round((trial.excess + excess) * fade, 9),
+        excess=round((trial.excess + weight * beyond) * fade, 9),
         weight=round((trial.weight + weight) * fade, 9),
+        surge=round(max(0.0, trial.surge + canary.requests * beyond), 9),
     )
 
 

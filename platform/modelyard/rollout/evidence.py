@@ -9,6 +9,8 @@ from modelyard.units import Percentage
 
 HISTORY = 200
 """Marks that are kept for plots."""
+SURGE = 10.0
+"""Hits beyond the margin after which a canary is beyond it whatever its past: it may have turned bad."""
 
 
 @record
@@ -32,11 +34,13 @@ class Trial:
     excess: float = 0.0
     """Sum over blocks of weight × (canary's share − what the margin allows); older blocks fade."""
     weight: float = 0.0
+    surge: float = 0.0
+    """The canary's hits beyond what the margin allows, since the moment at which that sum was lowest."""
 
     @property
     def beyond(self) -> bool:
-        """Whether the best estimate is that the canary is worse than the margin allows."""
-        return self.excess > 0
+        """Whether the best estimate is that the canary is worse than the margin allows: on average, or of late."""
+        return self.excess > 0 or self.surge >= SURGE
 
 
 @record

@@ -1,0 +1,82 @@
+"""The numpy twin that simulates ten thousand rollouts does exactly what the product does."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from modelyard.rollout import analysis
+from modelyard.rollout.observation import Counts
+from modelyard.spec.deployment import Analysis, AnalysisMetric, MetricMargin
+from modelyard.units import Percentage
+
+HERE = Path(__file__).parents[3] / "benchmarks"
+
+
+@pytest.fixture
+def twin(monkeypatch):
+    monkeypatch.syspath_prepend(str(HERE))
+    spec = importlib.util.spec_from_file_location("canary_twin", HERE / "canary_twin.py")
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "canary_twin", module)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(("name", "kind", "margin"), [
+    ("error-rate", "Absolute", "5%"), ("error-rate", "Relative", "50%"), ("latency-p90", "Relative", "50%"),
+])  # fmt: skip
+def test_the_twin_equals_the_product(twin, name, kind, margin):
+    rng = np.random.default_rng(3)
+    bounds = analysis.LATENCY_BOUNDS_MS[30:70] if name != "error-rate" else ()
+    spec = Analysis(metrics=(AnalysisMetric(name=name, margin=MetricMargin(type=kind, value=Percentage(margin))),))
+    share = Percentage(margin).fraction
+    metric = twin.Metric(share, 0.1, bounds=bounds) if bounds else twin.Metric(share, relative=kind == "Relative")
+
+    def row(requests, errors, slower):
+        if not bounds:
+            failed = rng.binomial(requests, errors)
+            return np.array([requests - failed, requests])
+        took = 4 * np.exp(0.35 * rng.standard_normal(requests)) * slower
+        return np.array([*((took <= bound).sum() for bound in bounds), requests])
+
+    def counts(at, total):
+        numbers = tuple(int(count) for count in total)
+        failed = 0 if bounds else numbers[-1] - numbers[0]
+        return Counts(at=at, requests=numbers[-1], errors=failed, latency=numbers if bounds else (), bounds=bounds)
+
+    stable, canary = row(3000, 0.02, 1.0), row(0, 0.02, 1.0)
+    many = twin.Twin(1, metric, history=stable[None, :])
+    evidence = analysis.begin(spec, now=0.0)
+    evidence = analysis.look(evidence, spec, now=0.0, stable=counts(0, stable), canary=counts(0, canary))
+    for at in range(1, 500):
+        more_s, more_c = row(rng.poisson(100), 0.02, 1.0), row(rng.poisson(1 if at < 200 else 40), 0.03, 1.2)
+        stable, canary = stable + more_s, canary + more_c
+        evidence = analysis.look(evidence, spec, now=at, stable=counts(at, stable), canary=counts(at, canary))
+        many.look(more_s[None, :], more_c[None, :])
+        alarm, trial = evidence.alarms[0], evidence.trials[0]
+        assert many.alarm[0] == pytest.approx(alarm.log_e, abs=1e-6)
+        assert many.success[0] == pytest.approx(trial.log_e, abs=1e-6)
+        assert many.excess[0] == pytest.approx(trial.excess, abs=1e-6)
+        assert many.surge[0] == pytest.approx(trial.surge, abs=1e-6)
+        assert many.counted_c[0] == evidence.stream(name).canary.counted
+    assert alarm.blocks > 100
+
+
+def test_a_small_simulation_keeps_its_promises(twin, monkeypatch):
+    spec = importlib.util.spec_from_file_location("canary_analysis", HERE / "canary_analysis.py")
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "canary_analysis", module)
+    spec.loader.exec_module(module)
+    scene = module.Scene("as good", "alarm", base=0.05, canary=0.05, weight=0.5, looks=150, per_look=20)
+    assert module.play(scene, 400).share(1)[0] <= 0.005
+    boundary = module.Scene(
+        "boundary", "success", base=0.0, canary=0.05, margin=0.05, weight=0.5, looks=150, per_look=20
+    )
+    result = module.play(boundary, 600)
+    count = int((result.outcome == 2).sum())
+    assert module.clopper_pearson(count, 600, 0.99).low <= 0.05
+    pooled = module.Scene("pooled", "alarm", base=0.05, canary=0.05, drift=True, pooled=True, looks=200)
+    assert module.play(pooled, 200).share(1)[0] > 0.02
