@@ -36,7 +36,14 @@ class FakeArms:
             ready = min(before.ready, arm.replicas)
             after = replace(before, replicas=arm.replicas, ready=ready, rollout=arm.rollout)
         else:
-            after = Arm(name=arm.name, version=arm.version, digest=arm.digest, replicas=arm.replicas, ready=0, rollout=arm.rollout)
+            after = Arm(
+                name=arm.name,
+                version=arm.version,
+                digest=arm.digest,
+                replicas=arm.replicas,
+                ready=0,
+                rollout=arm.rollout,
+            )
         self.acts += 1
         mine[arm.name] = replace(after, resource_version=str(self.acts))
 

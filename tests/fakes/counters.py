@@ -34,5 +34,9 @@ class FakeCounters:
             for index in range(bisect.bisect_left(BOUNDS, latency_ms * factor), len(latency)):
                 latency[index] += count
         mine[arm] = Counts(
-            at=at, requests=before.requests + requests, errors=before.errors + errors, latency=tuple(latency), bounds=BOUNDS
+            at=at,
+            requests=before.requests + requests,
+            errors=before.errors + errors,
+            latency=tuple(latency),
+            bounds=BOUNDS,
         )

@@ -40,5 +40,7 @@ class _Port:
 def killing(world: World, *, after: int) -> World:
     """The same world; the loop is killed right after its call number `after` (0: before the first)."""
     clock = _Clock(after)
-    ports: dict[str, Any] = {name: _Port(getattr(world, name), clock) for name in ("records", "registry", "arms", "router", "counters")}
+    ports: dict[str, Any] = {
+        name: _Port(getattr(world, name), clock) for name in ("records", "registry", "arms", "router", "counters")
+    }
     return World(**ports, memory=world.memory)

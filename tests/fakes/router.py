@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 
+from tests.fakes.arms import FakeArms
+
 from modelyard.errors import Conflict
 from modelyard.rollout.observation import Weights
-
-from tests.fakes.arms import FakeArms
 
 
 class FakeRouter:

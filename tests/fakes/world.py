@@ -3,6 +3,12 @@
 import hashlib
 from dataclasses import replace
 
+from tests.fakes.arms import FakeArms
+from tests.fakes.counters import FakeCounters
+from tests.fakes.plain_registry import PlainRegistry
+from tests.fakes.records import FakeRecords, Stored
+from tests.fakes.router import FakeRouter
+
 from modelyard.registry.port import Version
 from modelyard.rollout.loop import look
 from modelyard.rollout.observation import Memory, arm_name
@@ -11,12 +17,6 @@ from modelyard.rollout.states import TRANSITIONS, has_ended
 from modelyard.spec.deployment import DeploymentSpec, ModelDeployment, ModelRef
 from modelyard.spec.metadata import Metadata
 from modelyard.spec.rollout import ModelRollout, Phase
-
-from tests.fakes.arms import FakeArms
-from tests.fakes.counters import FakeCounters
-from tests.fakes.plain_registry import PlainRegistry
-from tests.fakes.records import FakeRecords, Stored
-from tests.fakes.router import FakeRouter
 
 KEY = "default/digits"
 MODEL = "digits"
@@ -142,7 +142,12 @@ class FakeWorld:
     @property
     def world(self) -> World:
         return World(
-            records=self.records, registry=self.registry, arms=self.arms, router=self.router, counters=self.counters, memory=self.memory
+            records=self.records,
+            registry=self.registry,
+            arms=self.arms,
+            router=self.router,
+            counters=self.counters,
+            memory=self.memory,
         )
 
     @property

@@ -74,7 +74,9 @@ def undo(wish: ModelDeployment, rollouts: Sequence[ModelRollout]) -> ModelRollou
         BadInput: an attempt is under way, or there was no other stable.
     """
     stable = _at_rest(wish, rollouts)
-    good = [each for each in rollouts if each.status.phase is Phase.SUCCESSFUL and stable and each.spec.arm != stable.arm]
+    good = [
+        each for each in rollouts if each.status.phase is Phase.SUCCESSFUL and stable and each.spec.arm != stable.arm
+    ]
     if stable is None or not good:
         raise BadInput(f"{wish.metadata.name} had no other stable version before", do="promote a version instead")
     spec = good[-1].spec

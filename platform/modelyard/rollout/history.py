@@ -47,6 +47,7 @@ def past(rollouts: Sequence[ModelRollout], wish: ModelDeployment, target: Target
                 failed[spec.wished] = name
         elif each.status.phase is Phase.FAILED and not _superseded(each):
             failed[spec.arm] = name
+    stable = stable or _mirrored(wish)
     failed = {**_marked(target, stable), **failed}
     return Past(
         attempt=running or (rollouts[-1] if rollouts else None),
@@ -57,12 +58,24 @@ def past(rollouts: Sequence[ModelRollout], wish: ModelDeployment, target: Target
     )
 
 
+def _mirrored(wish: ModelDeployment) -> Stable | None:
+    """Stable by the wish's own status, where somebody deleted the record of the attempt that brought it in."""
+    said = wish.status.stable
+    if said is None:
+        return None
+    return Stable(version=said.version, digest=said.digest, arm=said.arm, serving=wish.spec, rollout="")
+
+
 def _marked(target: Target | Verdict, stable: Stable | None) -> dict[str, str]:
     """The target's own mark, which outlives the record of its attempt."""
     if not isinstance(target, Target) or target.tags.get("modelyard.rollout") != "failed":
         return {}
     arm = target.tags.get("modelyard.rollout.arm", "")
-    return {} if stable is not None and stable.arm == arm else {arm: target.tags.get("modelyard.rollout.name", "an attempt")}
+    return (
+        {}
+        if stable is not None and stable.arm == arm
+        else {arm: target.tags.get("modelyard.rollout.name", "an attempt")}
+    )
 
 
 def _superseded(rollout: ModelRollout) -> bool:

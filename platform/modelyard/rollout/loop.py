@@ -11,9 +11,9 @@ from modelyard.errors import BadInput, Conflict, ModelyardError, Unavailable
 from modelyard.registry.port import Version
 from modelyard.rollout.analysis import Evidence
 from modelyard.rollout.decide import decide
+from modelyard.rollout.history import past
 from modelyard.rollout.intents import EnsureArm, Forget, Intent, MoveAlias, Record, RetireArm, SetWeights, TagVersion
 from modelyard.rollout.observation import Memory, Observation, Target
-from modelyard.rollout.history import past
 from modelyard.rollout.ports import World
 from modelyard.spec.codec import from_data, to_data
 from modelyard.spec.deployment import ModelRef
@@ -85,7 +85,7 @@ def observe(world: World, key: str, now: float) -> Observation | None:
 
 
 def _remembering(seen: Observation, attempt: ModelRollout) -> Observation:
-    """The fresher of memory and checkpoint; a loop that was not in charge for a while must not bet on one long block."""
+    """The fresher of memory and checkpoint: a loop that was not in charge must not bet on one long block."""
     memory, name, version = seen.memory, attempt.metadata.name, attempt.metadata.resource_version
     if memory.rollout == name and memory.read == version:
         return replace(seen, checkpoint=memory.checkpoint)
@@ -96,7 +96,9 @@ def _remembering(seen: Observation, attempt: ModelRollout) -> Observation:
     mine = memory.evidence
     if checkpoint is not None and (mine is None or checkpoint.attempts.opened_at > mine.attempts.opened_at):
         mine = checkpoint
-    return replace(seen, memory=replace(memory, evidence=mine, read=version, checkpoint=checkpoint), checkpoint=checkpoint)
+    return replace(
+        seen, memory=replace(memory, evidence=mine, read=version, checkpoint=checkpoint), checkpoint=checkpoint
+    )
 
 
 def _target(world: World, model: ModelRef) -> Target | Verdict:

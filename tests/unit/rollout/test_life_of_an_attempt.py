@@ -1,6 +1,7 @@
 """How a version comes in, and how it goes: the usual ways, from the alias to the end."""
 
 import pytest
+from tests.fakes.world import KEY, FakeWorld, digest_of
 
 from modelyard.rollout.observation import arm_name
 from modelyard.spec.deployment import (
@@ -21,7 +22,6 @@ from modelyard.spec.deployment import (
 from modelyard.spec.rollout import Phase
 from modelyard.units import Duration
 from modelyard.verdict import Outcome, Reason, Verdict
-from tests.fakes.world import KEY, FakeWorld, digest_of
 
 
 @pytest.fixture
@@ -76,7 +76,12 @@ def test_a_good_canary_walks_5_50_100_and_becomes_stable(it: FakeWorld) -> None:
 
     it.run(until=watch)
     it.run()
-    assert [share for share, before in zip(weights, [None, *weights], strict=False) if share != before] == [0, 5, 50, 100]
+    assert [share for share, before in zip(weights, [None, *weights], strict=False) if share != before] == [
+        0,
+        5,
+        50,
+        100,
+    ]
     assert it.attempt.status.verdict is not None
     assert it.attempt.status.verdict.reason is Reason.ANALYSIS_SUCCESSFUL
     assert it.attempt.status.alias == {"before": "1"}
@@ -109,7 +114,11 @@ def test_a_slow_canary_is_rolled_back(it: FakeWorld) -> None:
 
 def test_the_timeline_has_the_times_that_a_demo_reports(it: FakeWorld) -> None:
     it.bring("2", errors=0.2)
-    ours = [each for each in events(it) if each in ("AliasObserved", "CanaryReady", "FirstCanaryResponse", "WeightZeroConfirmed")]
+    ours = [
+        each
+        for each in events(it)
+        if each in ("AliasObserved", "CanaryReady", "FirstCanaryResponse", "WeightZeroConfirmed")
+    ]
     assert ours == ["AliasObserved", "CanaryReady", "FirstCanaryResponse", "WeightZeroConfirmed"]
     times = [each["at"] for each in it.attempt.status.timeline]
     assert times == sorted(times)
@@ -257,13 +266,15 @@ def test_steps_without_an_analysis_end_with_one() -> None:
 
 
 def test_a_pause_step_lasts_as_long_as_it_says(it: FakeWorld) -> None:
-    steps = (SetWeight(set_weight=50), PauseStep(pause=Pause(duration=Duration("2m"))), AnalysisStep(analysis=AnalysisGate()))
+    steps = (
+        SetWeight(set_weight=50),
+        PauseStep(pause=Pause(duration=Duration("2m"))),
+        AnalysisStep(analysis=AnalysisGate()),
+    )
     it.wish(strategy=Strategy(canary=Canary(steps=steps)))
     it.bring("2")
     by_event = {each["event"]: each["at"] for each in it.attempt.status.timeline}
     assert 120 <= by_event["Promoting"] - by_event["Weight50"] < 122
-
-
 
 
 def test_an_upgrade_that_adds_a_field_with_a_default_renames_no_arm() -> None:

@@ -6,12 +6,15 @@ from a loop that decided long ago. 500 examples here; `HYPOTHESIS_PROFILE=nightl
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 
 from hypothesis import HealthCheck, settings
 from hypothesis import Phase as Part
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from tests.fakes.killing import Killed, killing
+from tests.fakes.world import KEY, FakeWorld, digest_of
 
 from modelyard.errors import BadInput, Conflict, ModelyardError
 from modelyard.rollout import commands
@@ -36,8 +39,6 @@ from modelyard.spec.deployment import (
 from modelyard.spec.rollout import ModelRollout, Phase
 from modelyard.units import Duration
 from modelyard.verdict import Outcome, Reason, Verdict
-from tests.fakes.killing import Killed, killing
-from tests.fakes.world import KEY, FakeWorld, digest_of
 
 VERDICT = AnalysisStep(analysis=AnalysisGate())
 STEPS = {
@@ -104,10 +105,8 @@ class Rollouts(RuleBasedStateMachine):
         self.try_to(lambda: what(self.it.deployment, self.it.rollouts))
 
     def try_to(self, make: Callable[[], ModelRollout]) -> None:
-        try:
+        with suppress(BadInput):
             self.it.patch(make())
-        except BadInput:
-            pass
 
     # faults
 
@@ -259,12 +258,19 @@ class Rollouts(RuleBasedStateMachine):
             if again is None and self.it.at_rest:
                 return
             step = self.it.attempt if self.it.rollouts else None
-            if step is not None and not has_ended(step) and step.status.verdict is not None and step.status.phase is Phase.PROGRESSING:
+            if (
+                step is not None
+                and not has_ended(step)
+                and step.status.verdict is not None
+                and step.status.phase is Phase.PROGRESSING
+            ):
                 self.try_to(lambda: commands.abort(self.it.attempt))
             elif step is not None and not has_ended(step) and step.spec.resumed < step.status.step:
                 self.try_to(lambda: commands.resume(self.it.attempt))
         attempt = self.it.attempt
-        raise AssertionError(f"no rest: {attempt.spec} {attempt.status.phase} {self.it.router.asked} {self.it.arms.there}")
+        raise AssertionError(
+            f"no rest: {attempt.spec} {attempt.status.phase} {self.it.router.asked} {self.it.arms.there}"
+        )
 
 
 def strategy(steps: str) -> Strategy:

@@ -7,7 +7,7 @@ acts comes after it, so that a loop killed between the two finds in the record w
 from modelyard.rollout.decide import pending, progressing, promoting, rolling_back, starting, status, steady
 from modelyard.rollout.decide.plan import Plan, rewound
 from modelyard.rollout.intents import Decision, Intent, Record
-from modelyard.rollout.observation import Memory, Observation
+from modelyard.rollout.observation import Observation
 from modelyard.rollout.states import has_ended
 from modelyard.spec.rollout import Phase
 

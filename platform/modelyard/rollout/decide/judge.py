@@ -5,7 +5,8 @@ from dataclasses import replace
 from modelyard.errors import BadInput
 from modelyard.rollout import analysis
 from modelyard.rollout.capacity import margins_at
-from modelyard.rollout.decide.plan import SKEW_S, canary, noted, ready, same_verdict, the_attempt, with_status
+from modelyard.rollout.decide import sides
+from modelyard.rollout.decide.plan import SKEW_S, noted, the_attempt, with_status
 from modelyard.rollout.decide.wished import superseded_by
 from modelyard.rollout.observation import Memory, Observation, arm_name
 from modelyard.spec.rollout import ModelRollout
@@ -31,7 +32,7 @@ def folded(seen: Observation) -> Memory:
     if memory.requests is None and counts is not None:
         memory = replace(memory, requests=counts.requests - counts.errors)
     unready = None
-    if ready(canary(seen)) == 0:
+    if sides.ready(sides.canary(seen)) == 0:
         since = memory.unready_since
         unready = seen.now if since is None or since > seen.now + SKEW_S else since
     memory = replace(memory, unready_since=unready)
@@ -76,12 +77,13 @@ def interrupted(seen: Observation) -> Verdict | None:
         return None
     stable = seen.stable
     back = stable is not None and arm_name(target.digest, seen.wish.spec) == stable.arm
-    named = f"the wish names version {target.version}{', which is stable,' if back else ''} instead of {attempt.spec.version}"
-    return Verdict(outcome=Outcome.INCONCLUSIVE, reason=Reason.SUPERSEDED, message=named)
+    named = f"version {target.version}, which is stable," if back else f"version {target.version}"
+    message = f"the wish names {named} instead of {attempt.spec.version}"
+    return Verdict(outcome=Outcome.INCONCLUSIVE, reason=Reason.SUPERSEDED, message=message)
 
 
 def unavailable(seen: Observation, *, since: float | None) -> Verdict | None:
-    """The canary's arm cannot become ready: at once where it is known to be its own fault, else at the deadline."""
+    """The canary's arm cannot become ready: known at once where the fault is its own, else at the deadline."""
     attempt = the_attempt(seen)
     arm = seen.arms.get(attempt.spec.arm)
     failure = None if arm is None else arm.failure
@@ -92,10 +94,14 @@ def unavailable(seen: Observation, *, since: float | None) -> Verdict | None:
         return None
     if failure is not None:
         return replace(failure, message=f"{failure.message} (progressDeadline {deadline} is over)")
-    message = f"{ready(arm)} replicas of arm {attempt.spec.arm} were ready when progressDeadline {deadline} was over"
+    message = (
+        f"{sides.ready(arm)} replicas of arm {attempt.spec.arm} were ready when progressDeadline {deadline} was over"
+    )
     return Verdict(outcome=Outcome.INCONCLUSIVE, reason=Reason.PROGRESS_DEADLINE, message=message)
 
 
 def kept(before: Verdict | None, verdict: Verdict) -> Verdict:
-    """The verdict on record where only the words differ."""
-    return before if before is not None and same_verdict(before, verdict) else verdict
+    """The verdict on record where only the words differ: a message that counts seconds is no news."""
+    if before is not None and (before.outcome, before.reason) == (verdict.outcome, verdict.reason):
+        return before
+    return verdict

@@ -3,12 +3,9 @@
 from dataclasses import replace
 
 from modelyard.rollout.capacity import needed, share_at, split, total
-from modelyard.rollout.decide import rolling_back
+from modelyard.rollout.decide import rolling_back, sides
 from modelyard.rollout.decide.judge import answered, folded, interrupted, judged, unavailable
-from modelyard.rollout.decide.plan import (
-    SOON_S, Plan, believed, canary, ensure_canary, ensure_stable, entered, leaving, noted, ready, route, the_attempt,
-    weighed, with_status,
-)  # fmt: skip
+from modelyard.rollout.decide.plan import SOON_S, Plan, entered, noted, the_attempt, weighed, with_status
 from modelyard.rollout.intents import Intent, MoveAlias, TagVersion
 from modelyard.rollout.observation import Observation, Target, arm_name
 from modelyard.spec.rollout import ModelRollout, Phase
@@ -26,17 +23,19 @@ def plan(seen: Observation) -> Plan:
     spec, stable = attempt.spec, seen.stable
     everything = total(seen.wish.spec.replicas, spec.serving.replicas)
     keep = {spec.arm} if stable is None else {spec.arm, stable.arm}
-    out = leaving(seen, frozenset(keep))
+    out = sides.leaving(seen, frozenset(keep))
     wanted = _weights(seen, everything)
     memory = replace(memory, still=out.still)
-    acts = (*ensure_stable(seen, everything), *ensure_canary(seen, everything), *out.retire)
+    acts = (*sides.ensure_stable(seen, everything), *sides.ensure_canary(seen, everything), *out.retire)
     if wanted is not None:
-        acts += route(seen, {**out.zeros, **wanted})
-    if wanted is None or wanted.get(spec.arm) != 100 or not believed(seen, wanted):
+        acts += sides.route(seen, {**out.zeros, **wanted})
+    if wanted is None or wanted.get(spec.arm) != 100 or not sides.believed(seen, wanted):
         return Plan(attempt, memory, acts=acts, again=seen.now + SOON_S)
     verdict = _verdict(attempt, first=stable is None)
     status = noted(attempt.status, "Weight100", "all traffic is confirmed", at=seen.now)
-    ended = entered(with_status(attempt, replace(status, verdict=verdict)), Phase.SUCCESSFUL, now=seen.now, why=verdict.message)
+    ended = entered(
+        with_status(attempt, replace(status, verdict=verdict)), Phase.SUCCESSFUL, now=seen.now, why=verdict.message
+    )
     return Plan(ended, memory, first=(*_alias(seen), _tag(attempt, verdict)), acts=acts, again=seen.now)
 
 
@@ -54,15 +53,15 @@ def _stop(seen: Observation) -> Verdict | None:
 
 def _weights(seen: Observation, everything: int) -> dict[str, int] | None:
     """100 % once enough replicas are ready; until then the share that those ready carry. None: as it is."""
-    spec, arm = the_attempt(seen).spec, canary(seen)
+    spec, arm = the_attempt(seen).spec, sides.canary(seen)
     asked = seen.weights.asked.get(spec.arm, 0)
     if seen.stable is None:
-        return {spec.arm: 100} if ready(arm) >= everything or asked and ready(arm) else None
-    if ready(arm) >= everything:
+        return {spec.arm: 100} if sides.ready(arm) >= everything or (asked and sides.ready(arm)) else None
+    if sides.ready(arm) >= everything:
         return split(seen.stable.arm, spec.arm, 100)
     last = share_at(spec.steps, len(spec.steps))
-    carried = last if ready(arm) >= needed(everything, last) else asked
-    return split(seen.stable.arm, spec.arm, max(asked, carried) if ready(arm) else 0)
+    carried = last if sides.ready(arm) >= needed(everything, last) else asked
+    return split(seen.stable.arm, spec.arm, max(asked, carried) if sides.ready(arm) else 0)
 
 
 def _verdict(attempt: ModelRollout, *, first: bool) -> Verdict:

@@ -3,9 +3,8 @@
 from dataclasses import replace
 
 from modelyard.rollout.capacity import total
-from modelyard.rollout.decide.plan import (
-    SOON_S, Leaving, Plan, ensure_stable, entered, leaving, noted, route, the_attempt, weighed, with_status,
-)  # fmt: skip
+from modelyard.rollout.decide import sides
+from modelyard.rollout.decide.plan import SOON_S, Plan, entered, noted, the_attempt, weighed, with_status
 from modelyard.rollout.intents import Intent, MoveAlias, TagVersion
 from modelyard.rollout.observation import Observation, Target
 from modelyard.spec.rollout import ModelRollout, Phase
@@ -28,19 +27,24 @@ def plan(seen: Observation) -> Plan:
     attempt = weighed(seen, the_attempt(seen))
     arm, stable = attempt.spec.arm, seen.stable
     keep = frozenset() if stable is None else frozenset({stable.arm})
-    out = leaving(seen, keep)
+    out = sides.leaving(seen, keep)
     memory = replace(seen.memory, still=out.still)
     acts: tuple[Intent, ...] = (
-        *route(seen, _weights(seen, out)),
-        *ensure_stable(seen, total(seen.wish.spec.replicas, attempt.spec.serving.replicas)),
+        *sides.route(seen, _weights(seen, out)),
+        *sides.ensure_stable(seen, total(seen.wish.spec.replicas, attempt.spec.serving.replicas)),
         *out.retire,
     )
-    confirmed, first = seen.weights.confirmed, ()
+    first: tuple[Intent, ...] = ()
+    confirmed = seen.weights.confirmed
     if confirmed is not None and not confirmed.get(arm) and not seen.weights.asked.get(arm):
-        attempt = with_status(attempt, noted(attempt.status, "WeightZeroConfirmed", f"arm {arm} gets no traffic", at=seen.now))
+        attempt = with_status(
+            attempt, noted(attempt.status, "WeightZeroConfirmed", f"arm {arm} gets no traffic", at=seen.now)
+        )
         first = _alias(seen)
         if first:
-            attempt = with_status(attempt, noted(attempt.status, ALIAS_MOVED, "alias goes back to what it named before", at=seen.now))
+            attempt = with_status(
+                attempt, noted(attempt.status, ALIAS_MOVED, "alias goes back to what it named before", at=seen.now)
+            )
     gone = arm not in seen.arms and arm not in seen.weights.asked and confirmed is not None and arm not in confirmed
     if not gone or acts or first or not _settled(seen):
         return Plan(attempt, memory, first=first, acts=acts, again=seen.now + SOON_S)
@@ -52,7 +56,7 @@ def plan(seen: Observation) -> Plan:
     return Plan(ended, memory, first=_tag(attempt, verdict), again=seen.now)
 
 
-def _weights(seen: Observation, out: Leaving) -> dict[str, int]:
+def _weights(seen: Observation, out: sides.Leaving) -> dict[str, int]:
     """All to stable, as soon as it can answer: until then a failing arm is better than none (`route` sees to that)."""
     return {} if seen.stable is None else {**out.zeros, seen.stable.arm: 100}
 

@@ -4,11 +4,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from modelyard.rollout.capacity import needed, share_at, split, total
-from modelyard.rollout.decide import rolling_back
+from modelyard.rollout.decide import rolling_back, sides
 from modelyard.rollout.decide.judge import begun, interrupted, unavailable
-from modelyard.rollout.decide.plan import (
-    SOON_S, Plan, canary, ensure_canary, ensure_stable, entered, leaving, noted, ready, route, the_attempt, with_status,
-)  # fmt: skip
+from modelyard.rollout.decide.plan import SOON_S, Plan, entered, noted, the_attempt, with_status
 from modelyard.rollout.decide.wished import is_lost
 from modelyard.rollout.observation import Observation
 from modelyard.spec.rollout import Phase
@@ -26,10 +24,15 @@ def plan(seen: Observation) -> Plan:
     straight = stable is None or not spec.steps
     replicas = everything if straight else max(1, needed(everything, share_at(spec.steps, 0)))
     keep = {spec.arm} if stable is None else {spec.arm, stable.arm}
-    out = leaving(seen, frozenset(keep))
+    out = sides.leaving(seen, frozenset(keep))
     memory = replace(seen.memory, still=out.still)
-    acts = (*ensure_stable(seen, everything), *ensure_canary(seen, replicas), *out.retire, *route(seen, _weights(seen, out.zeros)))
-    if ready(canary(seen)) < replicas or spec.paused or is_lost(seen) and not spec.promote:
+    acts = (
+        *sides.ensure_stable(seen, everything),
+        *sides.ensure_canary(seen, replicas),
+        *out.retire,
+        *sides.route(seen, _weights(seen, out.zeros)),
+    )
+    if sides.ready(sides.canary(seen)) < replicas or spec.paused or (is_lost(seen) and not spec.promote):
         return Plan(attempt, memory, acts=acts, again=seen.now + SOON_S)
     attempt = with_status(attempt, noted(attempt.status, "CanaryReady", f"arm {spec.arm} answered", at=seen.now))
     if straight:

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from modelyard.rollout.decide.plan import ready
+from modelyard.rollout.decide import sides
 from modelyard.rollout.decide.wished import alias_status
 from modelyard.rollout.intents import Intent, Record
 from modelyard.rollout.observation import Observation, arm_name
@@ -40,7 +40,7 @@ def _stable(seen: Observation) -> StableStatus | None:
     stable = seen.stable
     if stable is None:
         return None
-    replicas = ready(seen.arms.get(stable.arm))
+    replicas = sides.ready(seen.arms.get(stable.arm))
     return StableStatus(version=stable.version, digest=stable.digest, arm=stable.arm, ready_replicas=replicas)
 
 
@@ -59,7 +59,7 @@ def _ready(seen: Observation) -> Condition:
     stable = seen.stable
     if stable is None:
         return Condition(type="Ready", status="False", reason="NoStable", message="no version has become stable yet")
-    if not ready(seen.arms.get(stable.arm)):
+    if not sides.ready(seen.arms.get(stable.arm)):
         message = f"no replica of version {stable.version} has answered since its last start"
         return Condition(type="Ready", status="False", reason="StableNotReady", message=message)
     message = f"version {stable.version} answers"
@@ -79,7 +79,9 @@ def _progressing(seen: Observation, attempt: ModelRollout | None) -> Condition:
         return Condition(type="Progressing", status="False", reason=reason, message=message)
     reason = "Paused" if attempt.spec.paused else phase.value
     step = f", step {attempt.status.step + 1} of {len(attempt.spec.steps)}" if phase is Phase.PROGRESSING else ""
-    return Condition(type="Progressing", status="True", reason=reason, message=f"{name}: version {attempt.spec.version}{step}")
+    return Condition(
+        type="Progressing", status="True", reason=reason, message=f"{name}: version {attempt.spec.version}{step}"
+    )
 
 
 def _degraded(seen: Observation) -> Condition:
@@ -88,7 +90,8 @@ def _degraded(seen: Observation) -> Condition:
         return Condition(type="Degraded", status="True", reason=seen.target.reason.value, message=seen.target.message)
     arm = arm_name(seen.target.digest, seen.wish.spec)
     if arm in seen.failed and (seen.stable is None or seen.stable.arm != arm):
-        message = f"version {seen.target.version} came to its end in {seen.failed[arm]}: `modelyard rollout retry` tries it again"
+        ended = f"version {seen.target.version} came to its end in {seen.failed[arm]}"
+        message = f"{ended}: `modelyard rollout retry` tries it again"
         return Condition(type="Degraded", status="True", reason="TargetFailed", message=message)
     return Condition(type="Degraded", status="False", reason="AsWished", message="")
 
@@ -98,7 +101,9 @@ def _verified(seen: Observation) -> Condition:
         status = "False" if seen.target.reason in VERIFIED_NOT else "Unknown"
         return Condition(type="Verified", status=status, reason=seen.target.reason.value, message=seen.target.message)  # type: ignore[arg-type]
     arm = seen.arms.get(arm_name(seen.target.digest, seen.wish.spec))
-    if ready(arm):
+    if sides.ready(arm):
         message = f"{seen.target.digest} answers"
         return Condition(type="Verified", status="True", reason="DigestVerified", message=message)
-    return Condition(type="Verified", status="Unknown", reason="NotServed", message=f"{seen.target.digest} has not been started")
+    return Condition(
+        type="Verified", status="Unknown", reason="NotServed", message=f"{seen.target.digest} has not been started"
+    )

@@ -1,9 +1,10 @@
-"""Steady: no attempt is under way. Stable is kept as wished, arms without a task are seen out, a new target is started."""
+"""Steady: no attempt is under way. Stable is kept as wished, arms without a task seen out, a new target started."""
 
 from dataclasses import replace
 
 from modelyard.rollout.capacity import total
-from modelyard.rollout.decide.plan import SOON_S, Plan, ensure_stable, leaving, route
+from modelyard.rollout.decide import sides
+from modelyard.rollout.decide.plan import SOON_S, Plan
 from modelyard.rollout.decide.wished import calm_at, followed
 from modelyard.rollout.intents import Forget, Intent
 from modelyard.rollout.observation import Memory, Observation, Target, arm_name
@@ -16,11 +17,11 @@ from modelyard.verdict import Verdict
 def plan(seen: Observation) -> Plan:
     """Keep, tidy, start."""
     stable = seen.stable
-    out = leaving(seen, frozenset() if stable is None else frozenset({stable.arm}))
+    out = sides.leaving(seen, frozenset() if stable is None else frozenset({stable.arm}))
     shares = {} if stable is None else {stable.arm: 100}
     acts: tuple[Intent, ...] = (
-        *ensure_stable(seen, total(seen.wish.spec.replicas)),
-        *route(seen, shares and {**out.zeros, **shares}),
+        *sides.ensure_stable(seen, total(seen.wish.spec.replicas)),
+        *sides.route(seen, shares and {**out.zeros, **shares}),
         *out.retire,
         *(Forget(record=each) for each in seen.forgettable),
     )
@@ -36,7 +37,7 @@ def _again(seen: Observation, *, acts: bool, out: bool) -> float | None:
     """Soon while anything is on its way; when the alias has come to rest; else only when something changes."""
     stable = seen.stable
     arm = None if stable is None else seen.arms.get(stable.arm)
-    whole = stable is None or arm is not None and arm.ready >= total(seen.wish.spec.replicas)
+    whole = stable is None or (arm is not None and arm.ready >= total(seen.wish.spec.replicas))
     confirmed = seen.weights.confirmed
     quiet = whole and confirmed is not None and dict(confirmed) == dict(seen.weights.asked)
     if acts or out or not quiet:
@@ -50,10 +51,18 @@ def _again(seen: Observation, *, acts: bool, out: bool) -> float | None:
 def startable(seen: Observation, target: Target) -> ModelRollout | None:
     """A new attempt for what the wish names, unless that is stable already, or failed and nobody asked again."""
     arm = arm_name(target.digest, seen.wish.spec)
-    if seen.stable is not None and seen.stable.arm == arm or arm in seen.failed:
+    if (seen.stable is not None and seen.stable.arm == arm) or arm in seen.failed:
         return None
-    return attempt_for(seen.wish.metadata, seen.wish.spec, number=seen.attempts + 1, version=target.version, digest=target.digest,
-                       arm=arm, wished=arm, previous=_previous(seen))  # fmt: skip
+    return attempt_for(
+        seen.wish.metadata,
+        seen.wish.spec,
+        number=seen.attempts + 1,
+        version=target.version,
+        digest=target.digest,
+        arm=arm,
+        wished=arm,
+        previous=_previous(seen),
+    )
 
 
 def _previous(seen: Observation) -> dict[str, str]:

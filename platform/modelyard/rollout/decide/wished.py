@@ -1,8 +1,8 @@
 """What the wish names, with flapping calmed: an alias that moves to and fro must not start an arm each time.
 
 A move is followed at once, but where it would supersede an attempt, or follows one that was superseded: there, moves
-within `QUIET_S` of the one before are one burst, which is followed when the alias has stood still for `QUIET_S`, and after
-`PATIENCE_S` in any case, wherever it stands then.
+within `QUIET_S` of the one before are one burst, which is followed when the alias has stood still for `QUIET_S`, and
+after `PATIENCE_S` in any case, wherever it stands then.
 """
 
 from collections.abc import Mapping
@@ -30,7 +30,14 @@ def alias_status(seen: Observation) -> Mapping[str, Any]:
         return before
     burst = since if before and 0 <= now - observed < QUIET_S and _restless(seen) else now
     named = {"name": model.alias} if model.alias else {}
-    return {**named, "version": seen.target.version, "digest": seen.target.digest, "arm": arm, "observedAt": now, "since": burst}
+    return {
+        **named,
+        "version": seen.target.version,
+        "digest": seen.target.digest,
+        "arm": arm,
+        "observedAt": now,
+        "since": burst,
+    }
 
 
 def _restless(seen: Observation) -> bool:
@@ -38,7 +45,7 @@ def _restless(seen: Observation) -> bool:
     if seen.attempt is None:
         return False
     verdict = seen.attempt.status.verdict
-    return not has_ended(seen.attempt) or verdict is not None and verdict.reason is Reason.SUPERSEDED
+    return not has_ended(seen.attempt) or (verdict is not None and verdict.reason is Reason.SUPERSEDED)
 
 
 def followed(seen: Observation) -> Target | None:
