@@ -108,7 +108,7 @@ def latest(folder: Path) -> Checkpoint | None:
         recorded = dict(state["files"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise Tampered(f"{newest / 'state.json'} cannot be read ({error})", do=do) from None
-    found = {path.name: digest_file(path) for path in (newest / "tensors").iterdir() if path.is_file()}
+    found = {path.name: digest_file(path) for path in (newest / "tensors").glob("*") if path.is_file()}
     if found != recorded:
         names = sorted(name for name in {*found, *recorded} if found.get(name) != recorded.get(name))
         raise Tampered(f"{newest}: {', '.join(names)} is not what was written", do=do)

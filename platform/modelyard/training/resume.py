@@ -131,9 +131,9 @@ class Resumable:
     def _in_this_world(self, at: Position, state: Mapping[str, Any]) -> Position:
         """The same place of the epoch's order for another number of processes, to the nearest whole update before."""
         examples = at.batch * state["world"] * state["batchSize"]
-        batch = examples // (self._world * self._job.train.batch_size)
-        batch -= batch % self._job.train.accumulate
-        return replace(at, batch=min(batch, self._per_epoch), loss_sum=0.0, examples=0)
+        whole = self._job.train.accumulate
+        batch = min(examples // (self._world * self._job.train.batch_size), self._per_epoch - 1)
+        return replace(at, batch=batch // whole * whole, loss_sum=0.0, examples=0)
 
     def _check(self, state: Mapping[str, Any], folder: Path) -> None:
         if state["training"] != identity(self._job):
