@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ class Observer(Protocol):
 def progress(console: "Console") -> Iterator[Observer]:
     """An observer that draws on `console` until the block ends."""
     if not console.is_terminal:
-        yield PlainLines(console.print)
+        yield PlainLines(partial(console.print, markup=False, highlight=False, soft_wrap=True))
         return
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn  # noqa: PLC0415
 
