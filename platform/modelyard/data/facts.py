@@ -1,6 +1,6 @@
 """What is learned from the training split alone, for the recipe: classes, features, normalization."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,6 +8,17 @@ import numpy as np
 from modelyard.data.columns import Array, Columns
 
 NORMALIZED = ("number", "integer", "image", "array")
+
+
+BLOCK = 1 << 18
+"""Numbers that are looked at together: a copy of so many in float64 stays in the cache."""
+
+
+def blocks(values: Array) -> Iterator[Array]:
+    """All numbers of an array of any shape, piece by piece (n,)."""
+    flat = values.reshape(-1)
+    for at in range(0, flat.size, BLOCK):
+        yield flat[at : at + BLOCK]
 
 
 class Moments:
@@ -22,11 +33,13 @@ class Moments:
 
     def add(self, values: Array) -> None:
         """Take in all numbers of an array of any shape."""
-        flat = values.reshape(-1)
-        if not flat.size:
-            return
-        mean = float(flat.mean(dtype=np.float64))
-        squares = float(np.square(flat - mean, dtype=np.float64).sum())
+        for block in blocks(values):
+            self._add(block)
+
+    def _add(self, flat: Array) -> None:
+        flat = flat.astype(np.float64)
+        mean = float(flat.mean())
+        squares = float(np.square(flat - mean).sum())
         total = self.count + flat.size
         delta = mean - self.mean
         self._squares += squares + delta * delta * self.count * flat.size / total

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from modelyard.data.columns import Array, Columns, Values
-from modelyard.data.facts import Moments
+from modelyard.data.facts import Moments, blocks
 from modelyard.data.labels import balance
 from modelyard.data.prepared import PreparedData
 from modelyard.data.shards import from_batch, open_shard
@@ -74,7 +74,9 @@ def _count(columns: Mapping[str, dict[str, Any]], chunk: Columns) -> None:
         if "histogram" in known:
             values: Values = chunk[name]
             for part in [values] if isinstance(values, np.ndarray) else values:
-                known["histogram"]["counts"] += np.histogram(part, known["histogram"]["edges"])[0]
+                for block in blocks(part):
+                    # a number of bins, not their edges: with edges numpy sorts
+                    known["histogram"]["counts"] += np.histogram(block, BINS, (known["min"], known["max"]))[0]
 
 
 def _add(total: dict[str, int], more: Mapping[str, int]) -> None:

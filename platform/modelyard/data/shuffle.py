@@ -16,7 +16,7 @@ from modelyard.data.columns import Array, Columns, Values, joined, take
 from modelyard.data.shards import from_batch, to_batch
 from modelyard.storage.atomic import explained
 
-BUFFER_BYTES = 256 << 20
+BUFFER_BYTES = 64 << 20
 _PLACE = "\0place"
 """A column beside the others that no source can name."""
 

@@ -13,11 +13,12 @@ from tempfile import TemporaryDirectory
 from typing import Protocol
 
 from modelyard.data.columns import Columns
+from modelyard.data.prepared import FILE
 from modelyard.data.split import check_splits
 from modelyard.errors import BadInput
 from modelyard.spec.data import Data, Shards
 from modelyard.storage.atomic import digest_file, explained
-from modelyard.storage.port import Stored, open_store
+from modelyard.storage.port import Store, Stored, open_store
 
 FORMATS = {".csv": "csv", ".tsv": "csv", ".parquet": "parquet", ".jsonl": "jsonl", ".ndjson": "jsonl", ".npz": "npz"}
 
@@ -87,12 +88,7 @@ def _brought(uri: str, folder: Path) -> Path:
     Raises:
         BadInput: nothing there, or a key that leads out of the folder.
     """
-    above, _, name = uri.rstrip("/").rpartition("/")
-    store = open_store(above if above.count("/") >= 2 and not uri.endswith("/") else uri)
-    within = "" if store.uri == uri.rstrip("/") else name
-    found = [stored for stored in store.list(within) if stored.key in (within, f"{within}/") or _below(stored, within)]
-    if not found:
-        raise BadInput(f"data.source: there is nothing at {uri}", do="correct the address")
+    store, within, found = _objects(uri)
     for stored in found:
         target = folder / "source" / stored.key
         if not target.resolve().is_relative_to(folder.resolve()):
@@ -103,8 +99,20 @@ def _brought(uri: str, folder: Path) -> Path:
     return folder / "source" / within
 
 
-def _below(stored: Stored, within: str) -> bool:
-    return not stored.key.endswith("/") and (not within or stored.key.startswith(f"{within}/"))
+def _objects(uri: str) -> tuple[Store, str, list[Stored]]:
+    """The store, and in it the one object or all objects below the prefix that `uri` names, with that name.
+
+    Raises:
+        BadInput: there is nothing.
+    """
+    above, _, name = uri.rstrip("/").rpartition("/")
+    # s3://bucket/key: the store is what lies above the key; s3://bucket: the whole bucket
+    store, within = (open_store(above), name) if above.count("/") > 1 else (open_store(uri), "")
+    below = f"{within}/" if within else ""
+    found = [s for s in store.list(within) if s.key == within or (s.key.startswith(below) and not s.key.endswith("/"))]
+    if not found:
+        raise BadInput(f"data.source: there is nothing at {uri}", do="correct the address")
+    return store, within, found
 
 
 def _reader(path: Path, spec: Data) -> Source:
@@ -133,16 +141,19 @@ def source_digest(spec: Data, *, base: Path) -> str:
     Raises:
         BadInput: there is nothing.
     """
-    if isinstance(spec.source, Shards) or "://" in spec.source:
-        uri = spec.source.shards if isinstance(spec.source, Shards) else spec.source
-        store = open_store(uri if "://" in uri else str((base / uri).resolve()))
-        lines = [f"{stored.key} {stored.bytes} {stored.version}" for stored in store.list()]
-    elif spec.source.startswith("bundled:"):
-        lines = [spec.source]
+    source = spec.source.shards if isinstance(spec.source, Shards) else spec.source
+    if "://" in source:
+        lines = [f"{stored.key} {stored.bytes} {stored.version or stored.tag}" for stored in _objects(source)[2]]
+    elif source.startswith("bundled:"):
+        lines = [source]
     else:
-        top = (base / Path(spec.source).expanduser()).resolve()
+        top = (base / Path(source).expanduser()).resolve()
         if not top.exists():
             raise BadInput(f"data.source: there is no {top}", do="correct the path; it starts at the file's folder")
+        if isinstance(spec.source, Shards):
+            top /= FILE  # names the digest of each shard
+            if not top.is_file():
+                raise BadInput(f"data.source.shards: there is no {top}", do="name what prepare wrote")
         files = sorted(path for path in top.rglob("*") if path.is_file()) if top.is_dir() else [top]
         lines = [f"{path.relative_to(top).as_posix()} {digest_file(path)}" for path in files]
     return "sha256:" + hashlib.sha256("\n".join(lines).encode()).hexdigest()

@@ -18,6 +18,8 @@ class Stored:
     bytes: int
     version: str = ""
     """What names exactly these bytes, where the store keeps versions; empty where it does not."""
+    tag: str = ""
+    """What changes when the bytes do, as far as the store tells without reading them."""
 
 
 class Store(Protocol):

@@ -31,8 +31,8 @@ class S3Store:
 
     @property
     def _client(self) -> Any:
-        if self._made is None:
-            self._made = boto3.client("s3", config=_SETTINGS)
+        if self._made is None:  # of a session of its own: the default one keeps credentials that were taken back
+            self._made = boto3.Session().client("s3", config=_SETTINGS)
         return self._made
 
     def __getstate__(self) -> dict[str, Any]:
@@ -44,8 +44,8 @@ class S3Store:
         begins = self._key(prefix)
         listed = self._ask(prefix, lambda: self._versions(begins))
         for key in sorted(listed):
-            size, version = listed[key]
-            yield Stored(key=self._relative(key), bytes=size, version=version)
+            size, version, tag = listed[key]
+            yield Stored(key=self._relative(key), bytes=size, version=version, tag=tag)
 
     def read(self, key: str, *, version: str = "") -> bytes:
         """The bytes of one object."""
@@ -75,17 +75,17 @@ class S3Store:
             answer = self._ask(key, lambda: self._client.put_object(Bucket=self._bucket, Key=self._key(key), Body=body))
         return Stored(key=key, bytes=source.stat().st_size, version=_version(answer.get("VersionId")))
 
-    def _versions(self, begins: str) -> dict[str, tuple[int, str]]:
-        """Key → size and version; a bucket (or server) without versions gives empty ones."""
-        found: dict[str, tuple[int, str]] = {}
+    def _versions(self, begins: str) -> dict[str, tuple[int, str, str]]:
+        """Key → size, version and tag; a bucket (or server) without versions gives empty ones."""
+        found: dict[str, tuple[int, str, str]] = {}
         for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=begins):
             for item in page.get("Contents", ()):
-                found[item["Key"]] = (item["Size"], "")
+                found[item["Key"]] = (item["Size"], "", item["ETag"])
         if self._client.get_bucket_versioning(Bucket=self._bucket).get("Status") == "Enabled":
             for page in self._client.get_paginator("list_object_versions").paginate(Bucket=self._bucket, Prefix=begins):
                 for item in page.get("Versions", ()):
                     if item["IsLatest"] and item["Key"] in found:
-                        found[item["Key"]] = (item["Size"], _version(item["VersionId"]))
+                        found[item["Key"]] = (item["Size"], _version(item["VersionId"]), item["ETag"])
         return found
 
     def _key(self, key: str) -> str:
@@ -103,9 +103,7 @@ class S3Store:
         except BotoCoreError as error:
             if type(error).__name__ in ("NoCredentialsError", "PartialCredentialsError", "NoRegionError"):
                 raise BadInput(f"{self.uri}: {error}", do="set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY") from error
-            raise Unavailable(
-                f"{self.uri} cannot be reached: {error}", do="check AWS_ENDPOINT_URL, try again"
-            ) from error
+            raise Unavailable(f"{self.uri} is away: {error}", do="check AWS_ENDPOINT_URL, try again") from error
 
     def _explained(self, key: str, code: str, error: ClientError) -> ModelyardError:
         if code in ("NoSuchKey", "404", "NoSuchVersion"):

@@ -693,6 +693,15 @@ def test_the_sources_digest_follows_its_bytes(tmp_path: Path) -> None:
         source_digest(Data(source="gone"), base=tmp_path)
 
 
+def test_the_digest_of_shards_is_that_of_their_record(tmp_path: Path) -> None:
+    prepared(tmp_path, "bundled:digits", out="one")
+    prepared(tmp_path, "bundled:digits", out="two", splits=Splits(seed=2))
+    digests = [source_digest(Data(source=Shards(shards=name)), base=tmp_path) for name in ("one", "two", "one")]
+    assert digests[0] == digests[2] != digests[1]
+    with pytest.raises(BadInput, match="there is no"):
+        source_digest(Data(source=Shards(shards="three")), base=tmp_path)
+
+
 # reading
 
 
