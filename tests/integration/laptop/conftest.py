@@ -33,6 +33,7 @@ class Stub:
     seen: int = 0
     paths: set[str] = field(default_factory=set)
     bytes_seen: int = 0
+    busy: int = 0
 
     def __post_init__(self) -> None:
         stub = self
@@ -47,8 +48,10 @@ class Stub:
                 stub.bytes_seen += len(body)
                 stub.paths.add(self.path)
                 code = stub.code() if callable(stub.code) else stub.code
+                stub.busy += 1
                 if stub.delay_s:
                     time.sleep(stub.delay_s)
+                stub.busy -= 1
                 if code == "reset":
                     self.connection.shutdown(socket.SHUT_RDWR)
                     self.close_connection = True

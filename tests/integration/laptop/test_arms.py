@@ -61,6 +61,7 @@ class Served:
     failure: str | None = None
     stopped: threading.Event = field(default_factory=threading.Event)
     seen_at_stop: int = -1
+    busy_at_stop: int = -1
 
     def __post_init__(self) -> None:
         self.port = self.stub.port
@@ -72,7 +73,7 @@ class Served:
         return self.is_ready
 
     def stop(self, grace: float = 0.0) -> None:
-        self.seen_at_stop = self.stub.seen
+        self.seen_at_stop, self.busy_at_stop = self.stub.seen, self.stub.busy
         if not self.stub.gone:
             self.stub.die()
         self.stopped.set()
@@ -269,7 +270,8 @@ def test_an_arm_is_drained_before_its_server_is_stopped(fleet, router, share, lo
     client.stop()
     assert client.failed == 0, (client.broken, client.answers)
     assert slow.stopped.is_set()
-    assert client.answers["a1", 200] == slow.seen_at_stop
+    assert slow.busy_at_stop == 0
+    assert client.answers["a1", 200] == slow.seen_at_stop == slow.stub.seen
 
 
 def test_an_arm_that_the_route_names_is_not_retired(fleet, share):

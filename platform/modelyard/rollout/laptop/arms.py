@@ -206,15 +206,22 @@ class LaptopArms:
 
     def _drop(self, key: str, name: str, surplus: list[Replica], grace: float) -> None:
         """Take servers out of the router, wait until Envoy has seen it, and stop them when they are done."""
-        ports = {replica.port for replica in surplus} - {None}
+        ports = {replica.port for replica in surplus if replica.port is not None}
         for replica in surplus:
             replica.withdraw()
         self._publish(key, name)
         try:
-            wait_until(lambda: not ports & self._router.ports(key, name), deadline_s=_APPLIED_S, what="the router")
+            wait_until(lambda: self._let_go(key, name, ports), deadline_s=_APPLIED_S, what="the router")
         except Unavailable as error:
             log.warning("the router did not say that it let servers go", arm=name, error=str(error))
         _stop_all(surplus, grace=grace)
+
+    def _let_go(self, key: str, name: str, ports: set[int]) -> bool:
+        """Whether Envoy says that it sends nothing more to these ports."""
+        try:
+            return not ports & self._router.ports(key, name)
+        except Unavailable:
+            return False
 
     def _leave(self, key: str, name: str) -> None:
         threading.Thread(target=self._drain, args=(key, name), name=f"drain {name}", daemon=True).start()

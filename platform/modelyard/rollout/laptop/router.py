@@ -216,7 +216,10 @@ class EnvoyRouter:
                 )
             self._put(replace(route, arms={name: version for name, version in route.arms.items() if name != arm}))
             self._publish(self._asked.routes.values())
-            self._endpoints.pop(cluster_name(key, arm), None)
+            name = cluster_name(key, arm)
+            self._endpoints.pop(name, None)
+            self._written.pop(endpoints_file(name), None)
+            (self._folder / endpoints_file(name)).unlink(missing_ok=True)
 
     def load(self, key: str, arm: str) -> Load | None:
         """What an arm is doing; None when Envoy does not know it.
@@ -289,23 +292,14 @@ class EnvoyRouter:
         write_text(self._folder / "state.json", to_json(self._asked))
 
     def _publish(self, asked: Iterable[Route]) -> None:
-        """Write what changed, so that no route ever names a cluster that Envoy does not have."""
-        all_routes = sorted(asked, key=lambda route: route.key)
-        wanted = {cluster_name(route.key, arm) for route in all_routes for arm in route.arms}
-        known = {
-            item["name"] for item in json.loads(self._written.get("clusters.json", '{"resources": []}'))["resources"]
-        }
-        folder = str(self._folder)
-        for name in wanted:
+        """Write what changed. A route names only arms that are known, so no order of files can break one."""
+        routes = sorted(asked, key=lambda route: route.key)
+        folder, names = str(self._folder), {cluster_name(route.key, arm) for route in routes for arm in route.arms}
+        for name in names:
             self._write(endpoints_file(name), endpoints(name, self._endpoints.get(name, ())))
-        self._write("clusters.json", clusters(folder, wanted | known))
-        self._write("routes.json", route_configuration(all_routes, limits=self._limits))
-        self._write("listeners.json", listeners(folder, self._port, all_routes, limits=self._limits))
-        if known - wanted:
-            self._write("clusters.json", clusters(folder, wanted))
-            for name in known - wanted:
-                self._written.pop(endpoints_file(name), None)
-                (self._folder / endpoints_file(name)).unlink(missing_ok=True)
+        self._write("clusters.json", clusters(folder, names))
+        self._write("routes.json", route_configuration(routes, limits=self._limits))
+        self._write("listeners.json", listeners(folder, self._port, routes, limits=self._limits))
 
     def _write(self, name: str, data: Any) -> None:
         text = json.dumps(data, indent=1, sort_keys=True)

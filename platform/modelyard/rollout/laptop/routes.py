@@ -206,8 +206,6 @@ def _connection_manager(folder: str, limits: Limits) -> dict[str, Any]:
             "request_timeout": _seconds(limits.request_s),
             "request_headers_timeout": _seconds(limits.request_s),
             "common_http_protocol_options": {"idle_timeout": _seconds(limits.idle_s)},
-            # Nobody is internal: a client's own x-envoy-* headers change no timeout and no retry.
-            "internal_address_config": {"cidr_ranges": []},
             "local_reply_config": {
                 "body_format": {"json_format": {"code": "%RESPONSE_CODE%", "error": "%LOCAL_REPLY_BODY%"}}
             },
