@@ -119,8 +119,8 @@ def test_a_canary_goes_on_while_the_registry_is_away_and_settles_when_it_is_back
     it.registry.away = True
     it.run(until=it.phase(Phase.PROMOTING))
     it.run(until=lambda: it.weight_of("2") == 100)
-    for _ in range(20):
-        it.pass_time()
+    for _ in range(400):
+        it.pass_time(10.0)
         it.look()
     assert it.attempt.status.phase is Phase.PROMOTING
     it.registry.away = False

@@ -30,6 +30,9 @@ def plan(seen: Observation) -> Plan:
     if wanted is not None:
         acts += sides.route(seen, {**out.zeros, **wanted})
     if wanted is None or wanted.get(spec.arm) != 100 or not sides.believed(seen, wanted):
+        late = unavailable(seen, since=attempt.status.step_since)
+        if late is not None:
+            return rolling_back.begin(seen, late)
         return Plan(attempt, memory, acts=acts, again=seen.now + SOON_S)
     verdict = _verdict(attempt, first=stable is None)
     status = noted(attempt.status, "Weight100", "all traffic is confirmed", at=seen.now)
@@ -41,14 +44,10 @@ def plan(seen: Observation) -> Plan:
 
 def _stop(seen: Observation) -> Verdict | None:
     """Abort works to the very end; a newer wish waits for it: it starts from the new stable."""
-    attempt = the_attempt(seen)
-    verdict = judged(seen, seen.memory)
+    verdict, stop = judged(seen, seen.memory), interrupted(seen)
     if verdict is not None and verdict.outcome is Outcome.FAILED:
         return verdict
-    stop = interrupted(seen)
-    if stop is not None and stop.reason is Reason.ABORTED:
-        return stop
-    return unavailable(seen, since=attempt.status.step_since)
+    return stop if stop is not None and stop.reason is Reason.ABORTED else None
 
 
 def _weights(seen: Observation, everything: int) -> dict[str, int] | None:
