@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from modelyard.errors import BadInput
-from modelyard.evaluation.measure import Rows, difference, discordant_pairs, measured, variance
+from modelyard.evaluation.measure import Rows, difference, discordant_pairs, gives, measured, variance
 from modelyard.evaluation.metrics import ALIASES
 from modelyard.evaluation.report import EvaluationReport, Metric
 from modelyard.evaluation.rules import Answer, Sides, check, decide, needs_champion
@@ -182,7 +182,10 @@ def _result(
     examples = len(candidate.ids) if rows is None else len(rows)
     mine = measured(candidate, name, rows=rows, confidence=confidence)
     theirs = gap = pairs = None
-    if champion is not None and needs_champion(rule):
+    if champion is not None and needs_champion(rule) and not gives(champion, name):
+        message = f"the champion's report has no {name}, so there is nothing to compare with"
+        missing = Verdict(outcome=Outcome.INCONCLUSIVE, reason=Reason.CHAMPION_UNAVAILABLE, message=message)
+    elif champion is not None and needs_champion(rule):
         theirs = measured(champion, name, rows=rows, confidence=confidence)
         gap = difference(candidate, champion, name, rows=rows, confidence=confidence)
         if name == "accuracy" and name not in candidate.own:

@@ -33,6 +33,12 @@ def available(report: EvaluationReport) -> tuple[str, ...]:
     return (*ours, *report.own)
 
 
+def gives(report: EvaluationReport, name: str) -> bool:
+    """Whether a metric can be measured on a report."""
+    name = ALIASES.get(name, name)
+    return name in available(report) or (":" in name and report.kind == "class")
+
+
 def measured(
     report: EvaluationReport,
     name: str,
@@ -132,11 +138,6 @@ def _own(report: EvaluationReport, name: str, rows: Rows | None, confidence: flo
 def _own_difference(
     candidate: EvaluationReport, champion: EvaluationReport, name: str, rows: Rows | None, confidence: float
 ) -> Metric:
-    if name not in champion.own:
-        raise BadInput(
-            f"the champion's recipe has no metric {name}",
-            do="compare by a metric of ours, or promote a version with it",
-        )
     mine, theirs = _own(candidate, name, rows, confidence), _own(champion, name, rows, confidence)
     sign = 1.0 if mine.better == "higher" else -1.0
     values = sign * (np.asarray(candidate.own[name]) - np.asarray(champion.own[name]))

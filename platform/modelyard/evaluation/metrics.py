@@ -65,7 +65,8 @@ def confusion(cells: Cells, weights: Any) -> Floats:
     place = np.asarray(cells.labels) * size + np.asarray(cells.predictions)
     onto = np.zeros((len(place), size * size))
     onto[np.arange(len(place)), place] = 1
-    return np.asarray(weights @ onto).reshape(-1, size, size)
+    matrices: Floats = np.asarray(weights @ onto)
+    return matrices.reshape(-1, size, size)
 
 
 def _accuracy(cells: Cells, weights: Any) -> Floats:
@@ -303,7 +304,7 @@ def definition(name: str, *, classes: tuple[str, ...] = (), known: tuple[str, ..
         if of_class in classes:
             return Definition(measure=_averaged(which, of_class))
         raise BadInput(f"metric {name}: there is no class {of_class!r}", do=f"name one of {', '.join(classes)}")
-    raise unknown(name, (*METRICS, *known))
+    raise unknown(name, known or tuple(METRICS))
 
 
 def unknown(name: str, known: tuple[str, ...]) -> BadInput:

@@ -78,9 +78,8 @@ def decide(rule: GateRule, sides: Sides) -> Answer:
     """Apply one rule."""
     if needs_champion(rule):
         if sides.missing is not None:
-            return Answer(verdict=Verdict(
-                outcome=Outcome.INCONCLUSIVE, reason=sides.missing.reason, message=f"{rule.metric}: {sides.missing.message}",
-            ))  # fmt: skip
+            message = f"{rule.metric}: {sides.missing.message}"
+            return Answer(verdict=Verdict(outcome=Outcome.INCONCLUSIVE, reason=sides.missing.reason, message=message))
         if sides.difference is None or sides.champion is None:
             message = f"{rule.metric} {_shown(sides.candidate)}: there is no champion yet, so nothing to compare with"
             return Answer(verdict=Verdict(outcome=Outcome.PASSED, reason=Reason.NO_CHAMPION, message=message))
