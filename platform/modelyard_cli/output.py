@@ -23,7 +23,7 @@ def show(data: Any, output: Output, *, empty: str = "nothing yet") -> None:
     elif output is Output.YAML:
         typer.echo(as_yaml(data), nl=False)
     elif data:
-        console().print(table(data))
+        _print(table(data))
     else:
         typer.echo(empty)
 
@@ -52,6 +52,16 @@ def table(data: Row | Sequence[Row]) -> "RenderableType":
     for row in data:
         many.add_row(*(_cell(row.get(column)) for column in columns))
     return many
+
+
+def _print(drawn: "RenderableType") -> None:
+    page = console()
+    if page.is_terminal:
+        page.print(drawn)
+        return
+    with page.capture() as captured:
+        page.print(drawn)
+    typer.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
 def console(*, stderr: bool = False) -> "Console":

@@ -89,7 +89,7 @@ def differences(settings: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _told(done: "Run") -> dict[str, Any]:
-    told = dict(done.summary())
+    told = {name: value for name, value in done.summary().items() if value not in (None, "")}
     if done.verdict:
         told["verdict"] = f"{done.verdict.outcome} ({done.verdict.reason}): {done.verdict.message}"
     return told

@@ -34,38 +34,47 @@ class MetricKind:
     """Whether it lies between 0 and 1."""
 
 
-_CLASS: tuple[Kind, ...] = ("class",)
-_NUMBER: tuple[Kind, ...] = ("number",)
-_TEXT: tuple[Kind, ...] = ("text",)
-_shares = ("accuracy", "precision", "recall", "f1", "auroc", "average-precision")
+def _higher(*labels: Kind) -> MetricKind:
+    return MetricKind(better="higher", labels=labels, bounded=True)
+
+
+def _lower(*labels: Kind) -> MetricKind:
+    return MetricKind(better="lower", labels=labels)
+
 
 METRICS: Mapping[str, MetricKind] = {
-    **{name: MetricKind(better="higher", labels=_CLASS, bounded=True) for name in _shares},
+    "accuracy": _higher("class", "text"),
+    "balanced-accuracy": _higher("class"),
+    **{name: _higher("class") for name in ("precision", "recall", "f1")},
     **{
-        f"{name}-{average}": MetricKind(better="higher", labels=_CLASS, bounded=True)
+        f"{name}-{how}": _higher("class")
         for name in ("precision", "recall", "f1")
-        for average in ("micro", "macro", "weighted")
+        for how in ("macro", "micro", "weighted")
     },
-    "log-loss": MetricKind(better="lower", labels=_CLASS),
-    "calibration-error": MetricKind(better="lower", labels=_CLASS, bounded=True),
-    "brier": MetricKind(better="lower", labels=_CLASS),
-    "mae": MetricKind(better="lower", labels=_NUMBER),
-    "rmse": MetricKind(better="lower", labels=_NUMBER),
-    "r2": MetricKind(better="higher", labels=_NUMBER),
-    "word-error-rate": MetricKind(better="lower", labels=_TEXT),
-    "character-error-rate": MetricKind(better="lower", labels=_TEXT),
-    "perplexity": MetricKind(better="lower", labels=_TEXT),
-    "loss": MetricKind(better="lower", labels=("class", "number", "text")),
+    "auroc": _higher("class"),
+    "average-precision": _higher("class"),
+    "log-loss": _lower("class"),
+    "brier": _lower("class"),
+    "ece": MetricKind(better="lower", labels=("class",), bounded=True),
+    "mae": _lower("number"),
+    "mse": _lower("number"),
+    "rmse": _lower("number"),
+    "r2": MetricKind(better="higher", labels=("number",)),
+    "word-error-rate": _lower("text"),
+    "character-error-rate": _lower("text"),
+    "loss": _lower("class", "number", "text"),
+    "latency-p50": _lower("class", "number", "text"),
+    "latency-p90": _lower("class", "number", "text"),
 }
-"""`precision`, `recall` and `f1` alone are the macro average. `loss` is the recipe's own."""
+"""`ece` is the expected calibration error, `loss` the recipe's own, latencies are in milliseconds for one example."""
 
-_PER_CLASS = re.compile(r"(precision|recall|f1)\[(.+)\]")
+_PER_CLASS = re.compile(r"(precision|recall|f1):(.+)")
 
 
 def metric_kind(name: str, own: Mapping[str, OwnMetric] | None = None) -> MetricKind | None:
     """What is known of the metric called `name`; None when nobody knows it.
 
-    >>> metric_kind("recall[cat]").better, metric_kind("acuracy")
+    >>> metric_kind("recall:cat").better, metric_kind("acuracy")
     ('higher', None)
     """
     if own and name in own:

@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Collection
 
 from modelyard.record import record
 
@@ -29,24 +29,24 @@ def dotted(path: FieldPath) -> str:
     return ".".join(path)
 
 
-def nearest(name: str, known: Iterable[str]) -> str | None:
+def nearest(name: str, known: Collection[str]) -> str | None:
     """The known name that `name` was probably meant to be.
 
-    Letters' case and separators do not count; initials do (`learnRate` is `lr`).
+    Letters' case and separators do not count; initials do, either way (`learnRate`: `lr`; `wer`: `word-error-rate`).
 
     >>> nearest("learnRate", ["name", "lr"]), nearest("weight_decay", ["weightDecay"]), nearest("zebra", ["lr"])
     ('lr', 'weightDecay', None)
     """
     by_letters = {_letters(one): one for one in known}
-    initials = "".join(word[0] for word in re.findall(r"[A-Z]?[a-z0-9]+|[A-Z]+", name)).lower()
-    for exact in (_letters(name), initials):
-        if exact in by_letters:
-            return by_letters[exact]
+    by_initials = {_initials(one): one for one in known}
+    for table, spelled in ((by_letters, _letters(name)), (by_letters, _initials(name)), (by_initials, _letters(name))):
+        if len(spelled) > 1 and spelled in table:
+            return table[spelled]
     close = difflib.get_close_matches(_letters(name), by_letters, n=1, cutoff=0.6)
     return by_letters[close[0]] if close else None
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
+def did_you_mean(name: str, known: Collection[str]) -> str:
     """The end of a message about a name that nobody knows.
 
     >>> did_you_mean("acuracy", ["accuracy", "f1"]), did_you_mean("zebra", ["accuracy", "f1"])
@@ -58,6 +58,10 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
         return f"did you mean {guess}?"
     shown = ", ".join(names[:12]) + (", …" if len(names) > 12 else "")
     return f"known are {shown}" if names else "nothing is known here"
+
+
+def _initials(name: str) -> str:
+    return "".join(word[0] for word in re.findall(r"[A-Z]?[a-z0-9]+|[A-Z]+", name)).lower()
 
 
 def _letters(name: str) -> str:

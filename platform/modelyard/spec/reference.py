@@ -119,7 +119,7 @@ def _metrics() -> Iterator[str]:
         yield f"| `{name}` | {kind.better} | {', '.join(kind.labels)} |"
     yield from (
         "",
-        "One class alone: `precision[cat]`, `recall[cat]`, `f1[cat]`. A recipe's own: declare it under `metrics`.",
+        "One class alone: `precision:cat`, `recall:cat`, `f1:cat`. A recipe's own: declare it under `metrics`.",
     )
 
 

@@ -29,6 +29,7 @@ def test_a_table_shows_every_column_and_cuts_nothing_off(capsys: pytest.CaptureF
     assert "a, b" in told
     assert "x" * 150 in told
     assert "…" not in told
+    assert all(line == line.rstrip() for line in told.splitlines())
 
 
 def test_markup_in_data_is_text(capsys: pytest.CaptureFixture[str]) -> None:

@@ -183,7 +183,7 @@ def test_steps_that_make_no_sense_are_refused(steps: str, message: str) -> None:
         ("train.recipe.use", "mlp"),
         ("train.recipe.use", "nets/recipe.py:Digits"),
         ("gates.0", "{metric: log-loss, atMost: 0.5}"),
-        ("gates.0", "{metric: 'recall[cat]', atLeast: 0.5}"),
+        ("gates.0", "{metric: 'recall:cat', atLeast: 0.5}"),
         ("gates.0", "{metric: accuracy, betterThanChampion: true, slice: hour}"),
         ("gates", "[]"),
         ("deployment.runtime.torchServe", "{batchSize: 8, maxBatchDelay: 5ms}"),

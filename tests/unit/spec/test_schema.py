@@ -9,6 +9,7 @@ import pytest
 
 from modelyard.spec.fit import fields_of
 from modelyard.spec.metrics import METRICS, metric_kind
+from modelyard.spec.problem import nearest
 from modelyard.spec.project import ModelProject
 from modelyard.spec.reference import reference
 from modelyard.spec.schema import FILE, project_schema, schema_text
@@ -72,10 +73,25 @@ def test_the_page_names_every_field() -> None:
 
 
 def test_metrics_of_one_class_go_the_way_of_their_average() -> None:
-    assert metric_kind("recall[cat]") == METRICS["recall"]
-    assert metric_kind("accuracy[cat]") is None
-    assert metric_kind("recall[]") is None
+    assert metric_kind("recall:cat") == METRICS["recall"]
+    assert metric_kind("accuracy:cat") is None
+    assert metric_kind("recall:") is None
 
 
 def test_the_schema_is_valid_json() -> None:
     assert json.loads(FILE.read_text())["title"] == "modelyard.yaml"
+
+
+def test_the_names_of_metrics_are_those_that_evaluation_computes() -> None:
+    from modelyard.evaluation.metrics import METRICS as COMPUTED
+
+    told = {name: (kind.better, kind.labels) for name, kind in METRICS.items()}
+    assert told == {name: (one.better, one.kinds) for name, one in COMPUTED.items()}
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("wer", "word-error-rate"), ("balancedAccuracy", "balanced-accuracy"), ("acuracy", "accuracy"), ("zebra", None)],
+)
+def test_a_name_that_nobody_knows_is_told_the_nearest(name: str, meant: str | None) -> None:
+    assert nearest(name, METRICS) == meant
