@@ -1,5 +1,6 @@
 """A real MLflow server on this machine: SQLite for what is known, a folder for artifacts."""
 
+import base64
 import os
 import secrets
 import sys
@@ -28,11 +29,7 @@ def start_mlflow(home: Path, *, port: int) -> Child:
     with explained(home):
         (home / "artifacts").mkdir(parents=True, exist_ok=True)
         logs.mkdir(exist_ok=True)
-    argv = [
-        *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
-        *("--backend-store-uri", f"sqlite:///{(home / 'mlflow.db').resolve()}"),
-        *("--serve-artifacts", "--artifacts-destination", (home / "artifacts").resolve().as_uri()),
-    ]
+    argv = [sys.executable, "-m", "modelyard.registry.serve", str(home.resolve()), str(port)]
     child = spawn(argv, env=_environment(home), cwd=home, log=logs / "mlflow.log")
     try:
         wait_until(lambda: _answers(child, port), deadline_s=START_S, what="MLflow")
@@ -65,8 +62,6 @@ def _environment(home: Path) -> dict[str, str]:
 
 def _webhook_key(home: Path) -> str:
     """The key of webhooks' secrets must outlive the server, or they cannot be read any more."""
-    import base64  # noqa: PLC0415
-
     path = home / "webhooks.key"
     if not path.exists():
         path.touch(mode=0o600)
