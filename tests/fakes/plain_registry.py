@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from modelyard.errors import BadInput, Conflict, Unavailable
-from modelyard.registry.port import Candidate, Version
+from modelyard.errors import BadInput, Unavailable
+from modelyard.registry.port import AliasMoved, Candidate, Version
 from modelyard.verdict import Outcome, Reason, Verdict
 
 
@@ -49,7 +49,7 @@ class PlainRegistry:
         if (model, version) not in self.known:
             raise BadInput(f"{model} has no version {version}", do="name one that it has")
         if self.aliases.get((model, alias)) != expected:
-            raise Conflict(f"{alias} does not name {expected} any more", do="look again")
+            raise AliasMoved(alias, model, now=self.aliases.get((model, alias)), expected=expected)
         self.acts += 1
         self.aliases[model, alias] = version
 

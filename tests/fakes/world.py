@@ -114,7 +114,7 @@ class FakeWorld:
 
     def _may_retire(self, key: str, name: str) -> None:
         assert name not in self.router.asked.get(key, {}), f"arm {name} is retired while the route names it"
-        assert not self.router.confirmed.get(key, {}).get(name), f"arm {name} is retired while it gets traffic"
+        assert name not in self.router.confirmed.get(key, {}), f"arm {name} is retired while the router knows it"
         trusted = [each.spec.arm for each in self.rollouts if each.status.phase is Phase.SUCCESSFUL]
         assert name not in trusted[-1:], f"stable arm {name} is retired"
 

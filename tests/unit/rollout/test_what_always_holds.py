@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 from tests.fakes.world import KEY, FakeWorld, digest_of
 
+from modelyard.errors import Conflict, Unavailable
 from modelyard.rollout import commands
 from modelyard.rollout.decide import decide
-from modelyard.rollout.intents import SetWeights
+from modelyard.rollout.intents import Intent, Record, SetWeights
 from modelyard.rollout.loop import apply, look, observe
 from modelyard.spec.deployment import Analysis, Canary, Rollback, Strategy
 from modelyard.spec.rollout import Phase
@@ -164,6 +165,7 @@ def test_an_old_arm_is_removed_after_traffic_has_left_it_and_its_counters_stand_
         it.pass_time()
         it.look()
     assert moving in it.arms.there[KEY]
+    assert it.router.asked[KEY][moving] == 0
     arm = it.arms.there[KEY][moving]
     it.arms.there[KEY][moving] = replace(arm, in_flight=1)
     for _ in range(20):
@@ -375,6 +377,26 @@ def test_a_deployment_that_was_deleted_is_left_alone(it: FakeWorld) -> None:
 # time and other loops
 
 
+def test_what_changed_under_a_decision_stops_it_before_its_first_act(it: FakeWorld) -> None:
+    it.wish(replicas=1)
+    it.run(until=it.phase(Phase.SUCCESSFUL))
+    it.run()
+    it.alias("3")
+    it.run(until=it.phase(Phase.STARTING))
+    intents: tuple[Intent, ...] = ()
+    while not any(isinstance(each, SetWeights) for each in intents) or not isinstance(intents[0], Record):
+        it.look()
+        it.pass_time()
+        seen = observe(it.world, KEY, it.now)
+        assert seen is not None
+        intents = decide(seen).intents
+    before = dict(it.router.asked[KEY])
+    it.patch(commands.abort(it.attempt))
+    with pytest.raises(Conflict):
+        apply(it.world, KEY, intents[0])
+    assert it.router.asked[KEY] == before
+
+
 @pytest.mark.parametrize("phase", [Phase.STARTING, Phase.PROGRESSING, Phase.PROMOTING])
 def test_a_clock_that_is_set_back_an_hour_costs_no_hour(phase: Phase) -> None:
     it = FakeWorld()
@@ -415,8 +437,6 @@ def test_the_old_leader_cannot_undo_what_the_new_one_did(it: FakeWorld) -> None:
     assert late[0].weights[it.arm_of("2")] == 50
     it.patch(commands.abort(it.attempt))
     it.run()
-    from modelyard.errors import Conflict
-
     with pytest.raises((Conflict, AssertionError)):
         apply(it.world, KEY, late[0])
     assert it.router.asked[KEY] == {it.arm_of("1"): 100}
@@ -426,8 +446,6 @@ def test_one_failing_registry_answer_ends_the_look_never_the_loop(it: FakeWorld)
     it.run(until=it.phase(Phase.PROMOTING))
 
     def away(*_args: object, **_kwargs: object) -> None:
-        from modelyard.errors import Unavailable
-
         raise Unavailable("tags cannot be written", do="wait")
 
     real, it.registry.tag = it.registry.tag, away  # type: ignore[method-assign]
