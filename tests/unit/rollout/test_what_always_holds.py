@@ -385,6 +385,7 @@ def test_what_changed_under_a_decision_stops_it_before_its_first_act(it: FakeWor
     it.run(until=it.phase(Phase.STARTING))
     intents: tuple[Intent, ...] = ()
     while not any(isinstance(each, SetWeights) for each in intents) or not isinstance(intents[0], Record):
+        assert it.attempt.status.phase is not Phase.SUCCESSFUL, "no look recorded first and acted then"
         it.look()
         it.pass_time()
         seen = observe(it.world, KEY, it.now)
