@@ -25,6 +25,9 @@ from modelyard.serving.contents import MANIFEST, SIGNATURE, read_contents, read_
 from modelyard.spec.codec import from_json
 from modelyard.storage.atomic import explained
 
+SIGNING_KEY = Path("yard/keys/signing.pem")
+"""Where a project keeps its key, below its state folder: the laptop's services trust that one."""
+
 
 @record
 class Signature:

@@ -1,5 +1,6 @@
 """The model that is served now, brought here so that it can be judged on the same examples."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,6 +8,8 @@ from modelyard.errors import BadInput, Tampered
 from modelyard.packaging.archive import unpack_model
 from modelyard.registry.port import Registry, Version
 from modelyard.spec.project import ModelProject
+from modelyard.storage.atomic import digest_file
+from modelyard.training.job import Weights
 from modelyard.verdict import Outcome, Reason, Verdict
 
 
@@ -44,3 +47,36 @@ def _unpacked(registry: Registry, named: Version, into: Path) -> Champion:
         )
         return Champion(version=named.version, missing=missing)
     return Champion(version=named.version, folder=model)
+
+
+def registered_weights(registry: Registry, named: str, *, into: Path) -> Weights:
+    """The weights of a registered version, as `models:/NAME/VERSION` or `models:/NAME@ALIAS`.
+
+    Raises:
+        BadInput: there is no such version, or it serves a program that holds no weights to go on from.
+    """
+    found = re.fullmatch(r"models:/([^/@]+)(?:/(\d+)|@([^/@]+))", named)
+    if not found:
+        raise BadInput(
+            f"train.initialize.from: {named} names no version", do="write models:/NAME/3 or models:/NAME@champion"
+        )
+    model, number, alias = found.groups()
+    version = _numbered(registry, model, number) if number else registry.resolve(model, alias)
+    if not isinstance(version, Version):
+        why = version.message if version else "there is no such version"
+        raise BadInput(f"train.initialize.from: {named}: {why}", do="name a version that is registered")
+    champion = _unpacked(registry, version, into)
+    if champion.folder is None:
+        assert champion.missing is not None
+        raise BadInput(f"train.initialize.from: {champion.missing.message}", do="name another version")
+    weights = champion.folder / "model.safetensors"
+    if not weights.is_file():
+        raise BadInput(
+            f"train.initialize.from: {named} serves a compressed program, which holds no weights to go on from",
+            do="give the safetensors file of its training run",
+        )
+    return Weights(path=str(weights), digest=digest_file(weights))
+
+
+def _numbered(registry: Registry, model: str, number: str) -> Version | None:
+    return next((v for v in registry.versions(model) if v.version == number), None)

@@ -42,6 +42,8 @@ class StageEntry:
     seconds: float = 0.0
     message: str = ""
     verdict: Verdict | None = None
+    more: Mapping[str, str] = field(default_factory=dict)
+    """Further results: what → folder, relative to the state folder."""
 
 
 @record

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from modelyard.errors import Conflict, StageFailed
 from modelyard.rollout.ports import Records
-from modelyard.spec.deployment import DeploymentSpec, ModelDeployment, ModelRef
+from modelyard.spec.deployment import DeploymentSpec, ModelDeployment, ModelRef, Rollback
 from modelyard.spec.metadata import Metadata
 from modelyard.spec.project import ModelProject
 from modelyard.spec.rollout import ModelRollout, Phase
@@ -25,7 +25,7 @@ def deployment_spec(project: ModelProject) -> DeploymentSpec:
         strategy=given.strategy,
         analysis=given.analysis,
         traffic=given.traffic,
-        rollback=given.rollback,
+        rollback=Rollback(alias=given.rollback.alias, retain=given.rollback.retain),
     )
 
 
@@ -68,7 +68,7 @@ def wait_for_verdict(
     Raises:
         StageFailed: the loop is gone, or nothing was decided within `deadline_s` seconds.
     """
-    ends = time.monotonic() + deadline_s
+    ends, told = time.monotonic() + deadline_s, ""
     while time.monotonic() < ends:
         attempt = attempt_for(records, key, version, digest)
         if attempt is not None and (attempt.status.phase in ENDED or (attempt.status.verdict and not settled)):
@@ -79,7 +79,9 @@ def wait_for_verdict(
         if attempt is None and stable and (stable.version, stable.digest) == (version, digest):
             message = f"version {version} is stable already"
             return None, Verdict(outcome=Outcome.SUCCESSFUL, reason=Reason.STEPS_DONE, message=message)
-        say(_told(attempt))
+        if (now := _told(attempt)) != told:
+            say(now)
+            told = now
         if not alive():
             raise StageFailed("the rollout loop ended", do="see its log, then `modelyard up` and run again")
         time.sleep(0.1)  # a poll with a deadline: records are files

@@ -3,26 +3,29 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from modelyard.compression.compress import CompressionReport, compress
 from modelyard.data.prepare import PreparedData, prepare, source_digest
+from modelyard.errors import BadInput
 from modelyard.evaluation.evaluate import evaluate
 from modelyard.evaluation.gate import GateReport, gate
 from modelyard.evaluation.report import EvaluationReport
 from modelyard.model.predictor import digest_of
 from modelyard.packaging.package import Package, package
+from modelyard.packaging.signing import SIGNING_KEY
 from modelyard.packaging.try_out import try_out
 from modelyard.registry.port import Candidate, Registry, Version
 from modelyard.rollout.ports import Records
-from modelyard.runs.champion import Champion, champion_of
+from modelyard.runs.champion import Champion, champion_of, registered_weights
 from modelyard.runs.rollout import wait_for_verdict, wish
 from modelyard.runs.stages import Stage
 from modelyard.runs.walk import Result, Walk
 from modelyard.spec.codec import to_data
 from modelyard.spec.project import ModelProject
+from modelyard.storage.atomic import digest_file
 from modelyard.storage.code import CodeArchive
-from modelyard.training.job import Tracking, TrainedModel, TrainJob
+from modelyard.training.job import Tracking, TrainedModel, TrainJob, Weights
 from modelyard.training.train import train
 from modelyard.verdict import Verdict
 
@@ -110,17 +113,36 @@ class Way:
                 data_fingerprint=data.value.fingerprint,
                 code=str(self.code.path),
                 code_digest=self.code.digest,
-                tracking=self.services.tracking(),
+                weights=weights,
+                metrics=self.project.metrics,
             )
-            return train(job, out=out, progress=walk.progress(Stage.TRAIN))
+            return train(job, out=out, progress=walk.progress(Stage.TRAIN), tracking=self.services.tracking)
 
-        settings = {"train": to_data(spec), "data": data.value.fingerprint, "code": self.code.digest}
+        weights = self.initial_weights()
+        settings = {
+            "train": to_data(spec),
+            "data": data.value.fingerprint,
+            "code": self.code.digest,
+            "weights": weights.digest if weights else None,
+        }
         result = walk.result(Stage.TRAIN, TrainedModel, settings, act, resumable=True)
         told = f"{len(result.value.epochs)} epochs, {result.value.world_size} processes"
         if result.value.epochs:
             told += f", validation loss {result.value.epochs[-1].validation_loss:.4f}"
         walk.note(Stage.TRAIN, began=began, result=result, message=told)
         return result
+
+    def initial_weights(self) -> Weights | None:
+        """The weights that `initialize` names, as a file with its digest."""
+        named = self.project.train.initialize
+        if named is None:
+            return None
+        if named.from_.startswith("models:/"):
+            return registered_weights(self.services.registry(), named.from_, into=self.walk.state / "champions")
+        path = self.base / named.from_
+        if not path.is_file():
+            raise BadInput(f"train.initialize.from: there is no file {path}", do="give a safetensors file")
+        return Weights(path=str(path), digest=digest_file(path))
 
     def report(self, data: Result[PreparedData], model: Path) -> Result[EvaluationReport]:
         """The evaluation of one model on the test split: made once for each pair of digests."""
@@ -188,11 +210,13 @@ class Way:
         result = walk.result(Stage.COMPRESS, CompressionReport, settings, act)
         chosen = result.folder / result.value.chosen
         report = self.report(data, chosen)
-        verdict = self.judge(report, data, champion).value.verdict
+        judged = self.judge(report, data, champion)
+        verdict = judged.value.verdict
         values = {name: metric.value for name, metric in report.value.metrics.items()}
         walk.keep(metrics=values)
         told = f"chose {result.value.chosen} of {len(result.value.variants)} variants; {_shown(values)}"
-        walk.note(Stage.COMPRESS, began=began, result=result, message=told, verdict=verdict)
+        more: dict[str, Result[Any]] = {"served": report, "gates": judged}
+        walk.note(Stage.COMPRESS, began=began, result=result, message=told, verdict=verdict, more=more)
         return _let_through(verdict, (chosen, report))
 
     def package(self, data: Result[PreparedData], chosen: Path) -> Result[Package]:
@@ -200,10 +224,11 @@ class Way:
         walk, project = self.walk, self.project
         began = walk.begin(Stage.PACKAGE)
         told = ["answered before"]
+        key = self.walk.state / SIGNING_KEY
 
         def act(out: Path) -> Package:
             walk.say(Stage.PACKAGE, "writing the archive")
-            packed = package(chosen, name=project.metadata.name, data=data.folder, work=self.work, out=out)
+            packed = package(chosen, name=project.metadata.name, data=data.folder, work=self.work, out=out, key=key)
             walk.say(Stage.PACKAGE, "asking a real server the golden requests")
             verdict = try_out(packed, serving=project.deployment.runtime, work=self.work)
             told[0] = verdict.message

@@ -72,7 +72,11 @@ class Walk:
 
     def progress(self, stage: Stage) -> Callable[[str, float | None], None]:
         """What a stage's function takes as `progress`."""
-        return lambda message, fraction=None: self.say(stage, message, fraction)
+
+        def told(message: str, fraction: float | None = None) -> None:
+            self.say(stage, message, fraction)
+
+        return told
 
     def keep(self, **changes: Any) -> None:
         """Write down what changed about the run as a whole."""
@@ -121,6 +125,7 @@ class Walk:
         message: str,
         result: "Result[Any] | None" = None,
         verdict: Verdict | None = None,
+        more: "Mapping[str, Result[Any]] | None" = None,
     ) -> None:
         """Write down that a stage is done; end the walk if it is the last one asked for."""
         entry = StageEntry(
@@ -131,6 +136,7 @@ class Walk:
             seconds=round(time.monotonic() - began, 3),
             message=message,
             verdict=verdict,
+            more={name: str(made.folder.relative_to(self.state)) for name, made in (more or {}).items()},
         )
         self.run = self._journal.keep(self.run.with_stage(entry))
         said_no = verdict is not None and not verdict.lets_through
