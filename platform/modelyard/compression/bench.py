@@ -76,6 +76,11 @@ class Bench:
     failures: dict[str, str] = field(default_factory=dict)
 
     @property
+    def share(self) -> float:
+        """Of the work: the rest is timing."""
+        return BUILD_SHARE * (len(self.ready) + len(self.failures)) / (1 + len(self.job.names))
+
+    @property
     def workers(self) -> Iterator[Worker]:
         """All that live."""
         yield from list(self.active.values())
@@ -127,7 +132,7 @@ def _all_stopped(bench: Bench) -> Iterator[None]:
 def _start(bench: Bench, name: str, task: Callable[[connection.Connection, Job, str], None]) -> None:
     ours, theirs = multiprocessing.Pipe()
     process = multiprocessing.get_context("fork").Process(
-        target=in_own_process, args=(task, theirs, bench.job, name), name=name, daemon=True
+        target=in_own_process, args=(task, theirs, bench.job, name), name=name
     )
     process.start()
     theirs.close()
@@ -154,8 +159,7 @@ def _prepare(bench: Bench) -> None:
                 _start(bench, worker.name, judge_task)
             elif answer[0] == "judged":
                 bench.ready[worker.name] = (worker, answer[1])
-                done = len(bench.ready) + len(bench.failures)
-                bench.say(f"{worker.name} is built and evaluated", 0.7 * done / (1 + len(job.names)))
+                bench.say(f"{worker.name} is built and evaluated", bench.share)
             else:
                 _fail(bench, worker, answer)
             if worker.name == REFERENCE and REFERENCE in bench.ready:
@@ -190,7 +194,7 @@ def _fail(bench: Bench, worker: Worker, answer: tuple[Any, ...]) -> None:
             raise error
         raise StageFailed(f"The uncompressed model cannot be evaluated: {reason}", do="see the stage evaluate")
     bench.failures[worker.name] = reason
-    bench.say(f"{worker.name} failed: {reason}", 0.7 * len(bench.failures) / (1 + len(bench.job.names)))
+    bench.say(f"{worker.name} failed: {reason}", bench.share)
 
 
 def _check_metrics(bench: Bench) -> None:
@@ -227,7 +231,10 @@ def _time(bench: Bench) -> Mapping[str, tuple[Times, Times]]:
                 times[name][0].append(answer[1])
                 times[name][1].append(answer[2])
         if number % 8 == 7:
-            bench.say(f"timed {len(names)} variants in {number + 1} of {ROUNDS} rounds", 0.7 + 0.3 * number / ROUNDS)
+            bench.say(
+                f"timed {len(names)} variants in {number + 1} of {ROUNDS} rounds",
+                BUILD_SHARE + (1 - BUILD_SHARE) * (number + 1) / ROUNDS,
+            )
     return {name: (np.array(lone), np.array(full)) for name, (lone, full) in times.items()}
 
 

@@ -11,6 +11,7 @@ from modelyard.compression.report import REFERENCE
 from modelyard.compression.variants import VARIANTS, Source
 from modelyard.data.shards import SplitReader, plain
 from modelyard.errors import BadInput
+from modelyard.model.folder import FILES
 from modelyard.model.predictor import Predictor, write_model_folder
 
 CALIBRATION_EXAMPLES = 256
@@ -46,7 +47,8 @@ def build(name: str, *, model: Path, data: Path, threads: int, work: Path, out: 
             source = Source(
                 module=module.eval(), inputs=tuple(described.inputs), calibration=_calibration(predictor, data)
             )
-            program, kind = out.with_name(f".{out.name}.program"), variant.kind
+            kind = variant.kind
+            program = out.with_name(f".{out.name}.{FILES[kind]}")
             variant.build(source, program)
         try:
             return write_model_folder(

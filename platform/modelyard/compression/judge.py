@@ -15,7 +15,9 @@ import torch
 
 from modelyard.compression.build import build, rows_of
 from modelyard.compression.job import Job
+from modelyard.compression.variants.source import first_line
 from modelyard.data.shards import SplitReader
+from modelyard.errors import ModelyardError
 from modelyard.evaluation.evaluate import evaluate
 from modelyard.evaluation.report import EvaluationReport
 from modelyard.model.predictor import Predictor
@@ -49,8 +51,7 @@ def in_own_process(task: Callable[[Connection, Job, str], None], pipe: Connectio
         task(pipe, job, name)
     except Exception as error:
         traceback.print_exc()  # into the bench's log
-        reason = str(error).strip() or type(error).__name__
-        pipe.send(("failed", reason.splitlines()[0][:500], error))
+        pipe.send(("failed", first_line(error), error if isinstance(error, ModelyardError) else None))
 
 
 def build_task(pipe: Connection, job: Job, name: str) -> None:

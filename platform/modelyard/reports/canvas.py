@@ -66,7 +66,10 @@ def _own(text: str, width: int, height: int, label: str) -> str:
     body = body.replace("font-family: 'DejaVu Sans'", FONT)
     body = _renamed(body)
     body = re.sub(r"\n\s*", "\n", body)
-    head = f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(label)}" style="max-width:{width}px"'
+    wide = ' class="wide"' if width == WIDTH else ""
+    head = (
+        f'<svg{wide} viewBox="0 0 {width} {height}" role="img" aria-label="{escape(label)}" style="max-width:{width}px"'
+    )
     return f'{head} xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink">{body.rstrip()}\n'
 
 

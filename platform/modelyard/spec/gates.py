@@ -37,7 +37,7 @@ class GateRule:
 
 
 VariantName = Literal["fp32", "onnx-int8", "onnx", "torchscript", "bf16", "aot"]
-"""`fp32` is the uncompressed model, measured always. `aot` takes half a minute and g++, so only where it is named."""
+"""`fp32` is the uncompressed model, measured always. `aot` takes a minute and g++, so only where it is named."""
 
 
 @record

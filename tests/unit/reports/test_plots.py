@@ -41,7 +41,7 @@ def test_every_colour_follows_the_page(drawn_plots):
 
 def test_every_plot_says_what_it_is_to_those_who_hear_the_page(drawn_plots):
     for drawn in drawn_plots.values():
-        assert re.match(r'<svg viewBox="0 0 \d+ \d+" role="img" aria-label="[^"]{8,}"', drawn)
+        assert re.match(r'<svg(?: class="wide")? viewBox="0 0 \d+ \d+" role="img" aria-label="[^"]{8,}"', drawn)
 
 
 def test_a_plot_is_the_same_bytes_each_time():

@@ -10,7 +10,7 @@ from modelyard.compression.variants.source import Source, Variant
 
 
 def build(source: Source, path: Path) -> None:
-    """Write the compiled module; takes half a minute."""
+    """Write the compiled module; takes a minute of a whole core."""
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         batch = torch.export.Dim("batch", min=1, max=4096)

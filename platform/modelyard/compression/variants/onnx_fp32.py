@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from modelyard.compression.variants.source import Source, Variant
+from modelyard.compression.variants.source import Source, Variant, first_line
 from modelyard.compression.variants.torchscript import same
 
 
@@ -29,7 +29,7 @@ def build(source: Source, path: Path) -> None:
                 export(source, path)
                 _check(source, path)
         except Exception as error:  # exporters raise whatever they meet
-            reasons.append(f"{export.__name__[1:].replace('_', ' ')}: {error}")
+            reasons.append(f"{export.__name__[1:].replace('_', ' ')}, {first_line(error)}")
         else:
             return
     raise ValueError("; ".join(reasons))

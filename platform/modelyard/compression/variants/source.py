@@ -1,11 +1,13 @@
 """What every family gets to build from, and what it gives."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor, nn
 
+from modelyard.errors import ModelyardError
 from modelyard.model.predictor import Kind
 
 
@@ -45,3 +47,13 @@ class Variant:
     """Why it cannot be built on this machine, or None."""
     slow: bool = False
     """Takes so long that it is tried only where it is named."""
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, in one line and without colours: tools wrap the cause in pages of advice."""
+    ours = (ValueError, ModelyardError)
+    while error.__cause__ is not None and not isinstance(error, ours):
+        error = error.__cause__
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip().splitlines()
+    said = lines[0][:300] if lines else ""
+    return said if said and isinstance(error, ours) else f"{type(error).__name__}: {said}".removesuffix(": ")
