@@ -6,15 +6,16 @@ from pathlib import Path
 from modelyard.data.prepared import FILE, REPORT, PreparedData
 from modelyard.errors import BadInput
 from modelyard.spec.codec import from_json, to_json
+from modelyard.spec.data import Labels
 from modelyard.storage.atomic import staging, write_text
 from modelyard.storage.port import open_store
 
 
-def adopt(uri: str, *, base: Path, out: Path) -> PreparedData:
-    """Write a `prepared.json` at `out` that points to the shards below `uri`.
+def adopt(uri: str, labels: Labels, *, base: Path, out: Path) -> PreparedData:
+    """Write a `prepared.json` at `out` that points to the shards below `uri`. Default labels mean whatever they have.
 
     Raises:
-        BadInput: no prepared data there, or a shard is missing or has another size than recorded.
+        BadInput: no prepared data there, or with another label; a shard is missing or has another size than recorded.
     """
     where = uri if "://" in uri else str((base / Path(uri).expanduser()).resolve())
     store = open_store(where)
@@ -24,6 +25,13 @@ def adopt(uri: str, *, base: Path, out: Path) -> PreparedData:
     given = from_json(PreparedData, store.read(FILE), where=f"{where}/{FILE}")
     if given.location:
         raise BadInput(f"data.source.shards: {where} only points to {given.location}", do="name that place")
+    known = (given.facts["label"]["column"], given.facts["label"]["kind"], tuple(given.facts["classes"]))
+    asked = (labels.column, labels.kind, labels.classes or known[2])
+    if labels != Labels() and asked != known:
+        raise BadInput(
+            f"data.labels is {labels.column} ({labels.kind}), but the shards in {where} have {known[0]} ({known[1]})",
+            do="leave data.labels out, or prepare the data anew",
+        )
     splits = {}
     for name, shards in given.splits.items():
         for shard in shards:

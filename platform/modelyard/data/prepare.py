@@ -57,7 +57,7 @@ def prepare(spec: Data, *, base: Path, out: Path, progress: Progress | None = No
     check_data(spec)
     _check_out(out)
     if isinstance(spec.source, Shards):
-        return _settled(out, adopt(spec.source.shards, base=base, out=out))
+        return _settled(out, adopt(spec.source.shards, spec.labels, base=base, out=out))
     with open_source(spec, base, work=out.parent) as source:
         tell(f"looking at {source.name}", 0.0)
         seen = survey(spec, source)

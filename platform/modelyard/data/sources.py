@@ -9,7 +9,6 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Protocol
 
 from modelyard.data.columns import Columns
@@ -17,7 +16,7 @@ from modelyard.data.prepared import FILE
 from modelyard.data.split import check_splits
 from modelyard.errors import BadInput
 from modelyard.spec.data import Data, Shards
-from modelyard.storage.atomic import digest_file, explained
+from modelyard.storage.atomic import digest_file, explained, scratch
 from modelyard.storage.port import Store, Stored, open_store
 
 FORMATS = {".csv": "csv", ".tsv": "csv", ".parquet": "parquet", ".jsonl": "jsonl", ".ndjson": "jsonl", ".npz": "npz"}
@@ -54,8 +53,10 @@ def check_data(spec: Data) -> None:
         raise BadInput("data.checks.fill is set but missing is not fill", do="set data.checks.missing: fill")
     if spec.labels.classes is not None and spec.labels.kind != "class":
         raise BadInput(f"data.labels.classes is set but kind is {spec.labels.kind}", do="leave one of them out")
-    if isinstance(spec.source, Shards) and spec != Data(source=spec.source):
-        raise BadInput("data.source.shards takes shards as they are", do="leave out all other fields of data")
+    if isinstance(spec.source, Shards) and spec != Data(source=spec.source, labels=spec.labels):
+        raise BadInput(
+            "data.source.shards takes shards as they are", do="leave out all other fields of data but labels"
+        )
 
 
 @contextmanager
@@ -72,10 +73,8 @@ def open_source(spec: Data, base: Path, *, work: Path) -> Iterator[Source]:
         yield bundled(spec.source.removeprefix("bundled:"))
         return
     if "://" in spec.source:
-        with explained(work):
-            work.mkdir(parents=True, exist_ok=True)
-            with TemporaryDirectory(dir=work, prefix=".source-") as folder:
-                yield _reader(_brought(spec.source, Path(folder)), spec)
+        with scratch(work / "source") as folder:
+            yield _reader(_brought(spec.source, folder), spec)
         return
     path = (base / Path(spec.source).expanduser()).resolve()
     with explained(path):

@@ -16,7 +16,7 @@ from modelyard.errors import BadInput, StageFailed, Tampered, Unavailable
 from modelyard.registry.bundle import ARCHIVE, check_candidate, write_bundle
 from modelyard.registry.names import check_alias, check_model
 from modelyard.registry.port import AliasMoved, Candidate, Version
-from modelyard.storage.atomic import digest_file, explained
+from modelyard.storage.atomic import digest_file, scratch
 from modelyard.verdict import Outcome, Reason, Verdict
 
 # Read by MLflow at each request. Its own defaults retry for minutes; whoever asks us wants to know at once.
@@ -119,17 +119,15 @@ class MLflowRegistry:
         final = into / f"{version.digest.removeprefix('sha256:')}.mar"
         if final.is_file() and digest_file(final) == version.digest:
             return final
-        with explained(into):
-            into.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=into, prefix=".fetch-") as folder, self._asking():
-                archive = self._download(version, Path(folder))
-                if (found := digest_file(archive)) != version.digest:
-                    raise Tampered(
-                        f"The archive of version {version.version} of {version.model} has digest {found}, "
-                        f"not {version.digest}",
-                        do="do not serve it; find out who changed the registry's artifacts",
-                    )
-                return archive.replace(final)
+        with scratch(final) as folder, self._asking():
+            archive = self._download(version, folder)
+            if (found := digest_file(archive)) != version.digest:
+                raise Tampered(
+                    f"The archive of version {version.version} of {version.model} has digest {found}, "
+                    f"not {version.digest}",
+                    do="do not serve it; find out who changed the registry's artifacts",
+                )
+            return archive.replace(final)
 
     # one version for one digest
 
@@ -190,9 +188,9 @@ class MLflowRegistry:
         )
         model_id: str = made.model_id
         try:
-            with tempfile.TemporaryDirectory(dir=Path(candidate.archive).parent, prefix=".register-") as folder:
-                write_bundle(candidate, Path(folder), model_id=model_id, mlflow_version=mlflow.__version__)
-                self._client.log_model_artifacts(model_id, folder)
+            with scratch(Path(tempfile.gettempdir()) / "modelyard-register") as folder:
+                write_bundle(candidate, folder, model_id=model_id, mlflow_version=mlflow.__version__)
+                self._client.log_model_artifacts(model_id, str(folder))
             self._client.finalize_logged_model(model_id, LoggedModelStatus.READY)
         except BaseException:
             with suppress(Exception):

@@ -67,18 +67,33 @@ def staging(final: Path) -> Iterator[Path]:
         StageFailed: no space left.
     """
     with explained(final):
-        final.parent.mkdir(parents=True, exist_ok=True)
         if final.exists() and not final.is_dir():
             raise BadInput(f"{final} is a file where a folder belongs", do="remove it or name another place")
-        _sweep(final)
-        staged, held = _locked_folder(final)
-        try:
+        with scratch(final) as staged:
             yield staged
             _flush(staged)
             with _existing_wins():
                 staged.rename(final)
+
+
+@contextmanager
+def scratch(beside: Path) -> Iterator[Path]:
+    """Yield an empty folder that vanishes when the block ends: a hidden neighbour of the path `beside`.
+
+    What a killed process left behind for the same `beside` is removed first.
+
+    Raises:
+        BadInput: the place cannot be written to.
+        StageFailed: no space left.
+    """
+    with explained(beside):
+        beside.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(beside)
+        folder, held = _locked_folder(beside)
+        try:
+            yield folder
         finally:
-            shutil.rmtree(staged, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)
             os.close(held)
 
 

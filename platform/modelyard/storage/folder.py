@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from modelyard.errors import BadInput
-from modelyard.storage.atomic import explained
+from modelyard.storage.atomic import explained, scratch
 from modelyard.storage.port import Stored
 
 
@@ -36,11 +36,9 @@ class FolderStore:
     def write(self, key: str, source: Path) -> Stored:
         """Copy `source` to `key`, whole or not at all."""
         target = self._path(key)
-        beside = target.with_name(f".{target.name}.tmp")
-        with explained(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, beside)
-            beside.replace(target)
+        with explained(target), scratch(target) as folder:
+            shutil.copyfile(source, folder / target.name)
+            (folder / target.name).replace(target)
         return Stored(key=key, bytes=target.stat().st_size)
 
     def _path(self, key: str) -> Path:

@@ -11,6 +11,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from modelyard.errors import BadInput, ModelyardError, Unavailable
+from modelyard.storage.atomic import scratch
 from modelyard.storage.port import Stored
 
 T = TypeVar("T")
@@ -61,8 +62,8 @@ class S3Store:
     def opened(self, key: str, *, version: str = "") -> Iterator[Path]:
         """The object as a file of its own, which is unlinked when the block ends; what maps it goes on reading it."""
         named = {"VersionId": version} if version else {}
-        with tempfile.TemporaryDirectory(prefix="modelyard-") as folder:
-            path = Path(folder) / Path(key).name
+        with scratch(Path(tempfile.gettempdir()) / "modelyard-s3") as folder:
+            path = folder / Path(key).name
             self._ask(
                 key,
                 lambda: self._client.download_file(self._bucket, self._key(key), str(path), ExtraArgs=named or None),

@@ -55,6 +55,28 @@ def test_the_same_input_gives_the_same_bytes_in_whatever_order(tmp_path: Path) -
     assert files(tmp_path / "one") == files(tmp_path / "again") == files(tmp_path / "reversed")
 
 
+def test_of_equal_examples_with_ids_the_same_one_is_kept_in_whatever_order(tmp_path: Path) -> None:
+    rows = people()
+    rows += [{**row, "name": f"again {at}"} for at, row in enumerate(rows)]
+    for name, given in (("one", rows), ("reversed", rows[::-1])):
+        write_csv(tmp_path / f"{name}.csv", given)
+        prepared(tmp_path, f"{name}.csv", out=name, id="name")
+    assert files(tmp_path / "one") == files(tmp_path / "reversed")
+
+
+def test_a_changed_value_under_the_same_id_changes_its_splits_digest(tmp_path: Path) -> None:
+    rows = people()
+    write_csv(tmp_path / "a.csv", rows)
+    one = prepared(tmp_path, "a.csv", out="one", id="name")
+    changed = next(iter(SplitReader(tmp_path / "one", "test").rows()))["id"]
+    rows[int(changed.split()[1])]["height"] += 1
+    write_csv(tmp_path / "a.csv", rows)
+    two = prepared(tmp_path, "a.csv", out="two", id="name")
+    assert one.digests["train"] == two.digests["train"]
+    assert one.digests["test"] != two.digests["test"]
+    assert one.fingerprint != two.fingerprint
+
+
 def test_digits_have_one_fingerprint(tmp_path: Path) -> None:
     splits = Splits(train=0.55, validation=0.15, test=0.3, stratify="label", seed=7)
     one = prepared(tmp_path, "bundled:digits", out="one", splits=splits)
@@ -670,6 +692,9 @@ def test_shards_that_are_cut_short_or_gone_are_refused(tmp_path: Path) -> None:
 
 def test_settings_that_cannot_act_on_shards_are_refused(tmp_path: Path) -> None:
     prepared(tmp_path, "bundled:digits")
+    labels = Labels(column="age", kind="number")
+    with pytest.raises(BadInput, match=r"data\.labels is age \(number\), but .* have label \(class\)"):
+        prepare(Data(source=Shards(shards="out"), labels=labels), base=tmp_path, out=tmp_path / "taken")
     with pytest.raises(BadInput, match="takes shards as they are"):
         prepare(Data(source=Shards(shards="out"), shard_size=5), base=tmp_path, out=tmp_path / "taken")
 
