@@ -15,8 +15,9 @@ from modelyard.rollout.history import past
 from modelyard.rollout.intents import EnsureArm, Forget, Intent, MoveAlias, Record, RetireArm, SetWeights, TagVersion
 from modelyard.rollout.observation import Memory, Observation, Target
 from modelyard.rollout.ports import World
+from modelyard.rollout.states import has_ended
 from modelyard.spec.codec import from_data, to_data
-from modelyard.spec.deployment import ModelRef
+from modelyard.spec.deployment import ModelDeployment, ModelRef
 from modelyard.spec.rollout import ModelRollout
 from modelyard.verdict import Outcome, Reason, Verdict
 
@@ -75,13 +76,14 @@ def observe(world: World, key: str, now: float) -> Observation | None:
         stable=history.stable,
         failed=history.failed,
         forgettable=history.forgettable,
+        followers=_followers(world, wish),
         target=target,
         arms=arms,
         weights=weights,
         counts=counts,
         memory=memory,
     )
-    return seen if history.attempt is None else _remembering(seen, history.attempt)
+    return seen if history.attempt is None or has_ended(history.attempt) else _remembering(seen, history.attempt)
 
 
 def _remembering(seen: Observation, attempt: ModelRollout) -> Observation:
@@ -91,14 +93,23 @@ def _remembering(seen: Observation, attempt: ModelRollout) -> Observation:
         return replace(seen, checkpoint=memory.checkpoint)
     if memory.rollout != name:
         memory = Memory(rollout=name, still=memory.still)
-    data = attempt.status.analysis
-    checkpoint = from_data(Evidence, data, where=f"{name}: status.analysis") if data else None
-    mine = memory.evidence
+    checkpoint, mine = _checkpoint(attempt), memory.evidence
     if checkpoint is not None and (mine is None or checkpoint.attempts.opened_at > mine.attempts.opened_at):
         mine = checkpoint
     return replace(
         seen, memory=replace(memory, evidence=mine, read=version, checkpoint=checkpoint), checkpoint=checkpoint
     )
+
+
+def _checkpoint(attempt: ModelRollout) -> Evidence | None:
+    """The attempt's evidence; none where another release wrote it and it cannot be read: then it is gathered anew."""
+    if not attempt.status.analysis:
+        return None
+    try:
+        return from_data(Evidence, attempt.status.analysis, where=f"{attempt.metadata.name}: status.analysis")
+    except BadInput as unreadable:
+        log.warning("%s; the evidence is gathered anew", unreadable)
+        return None
 
 
 def _target(world: World, model: ModelRef) -> Target | Verdict:
@@ -110,6 +121,25 @@ def _target(world: World, model: ModelRef) -> Target | Verdict:
     if isinstance(found, Verdict):
         return found
     return Target(version=found.version, digest=found.digest, tags=found.tags)
+
+
+def _followers(world: World, wish: ModelDeployment) -> int:
+    """Deployments that follow the wish's alias; only counted where a rollback may move it."""
+    model = wish.spec.model
+    if model.alias is None or wish.spec.rollback.alias != "Restore":
+        return 1
+    keys = world.records.keys()
+    return sum(_follows(world, key, model) for key in keys)
+
+
+def _follows(world: World, key: str, model: ModelRef) -> bool:
+    """Whether a deployment follows the same alias; one whose record cannot be read might."""
+    try:
+        wish = world.records.deployment(key)
+    except ModelyardError:
+        return True
+    named = None if wish is None else wish.spec.model
+    return named is not None and replace(named, verification=model.verification, version=model.version) == model
 
 
 def _pinned(world: World, model: ModelRef) -> Version | Verdict:

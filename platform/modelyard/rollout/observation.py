@@ -132,6 +132,8 @@ class Observation:
     """Arms that are not tried again until somebody asks: arm → name of the attempt that ended so."""
     forgettable: tuple[ModelRollout, ...] = ()
     """Ended attempts beyond `rollback.retain` that nothing needs any more."""
+    followers: int = 1
+    """Deployments that follow the same alias, this one included; counted where the alias might be moved."""
     target: Target | Verdict
     """What the alias names, or why that is unknown."""
     arms: Mapping[str, Arm] = field(default_factory=dict)

@@ -1,5 +1,7 @@
 """How a version comes in, and how it goes: the usual ways, from the alias to the end."""
 
+from dataclasses import replace
+
 import pytest
 from tests.fakes.world import KEY, FakeWorld, digest_of
 
@@ -10,6 +12,7 @@ from modelyard.spec.deployment import (
     AnalysisStep,
     Canary,
     DeploymentSpec,
+    DeploymentStatus,
     ModelRef,
     Pause,
     PauseStep,
@@ -19,6 +22,7 @@ from modelyard.spec.deployment import (
     Strategy,
     TorchServe,
 )
+from modelyard.spec.metadata import Metadata
 from modelyard.spec.rollout import Phase
 from modelyard.units import Duration
 from modelyard.verdict import Outcome, Reason, Verdict
@@ -141,6 +145,15 @@ def test_with_restore_the_alias_names_stable_again(it: FakeWorld) -> None:
     assert it.attempt.status.alias == {"before": "1", "after": "1"}
     assert it.condition("Degraded") == ("False", "AsWished")
     assert len(it.rollouts) == 2
+
+
+def test_an_alias_that_another_deployment_follows_too_is_not_moved(it: FakeWorld) -> None:
+    it.wish(rollback=Rollback(alias="Restore"))
+    it.records.write(replace(it.deployment, metadata=Metadata(name="twin"), status=DeploymentStatus()))
+    it.bring("2", errors=0.2)
+    assert it.stable == "1"
+    assert it.registry.aliases["digits", "champion"] == "2"
+    assert it.attempt.status.alias == {"before": "1", "after": "2"}
 
 
 def test_an_alias_that_somebody_moved_since_is_left_where_it_is(it: FakeWorld) -> None:

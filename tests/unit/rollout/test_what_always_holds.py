@@ -326,6 +326,18 @@ def test_a_loop_that_starts_again_goes_on_from_the_checkpoint(it: FakeWorld) -> 
     assert evidence.attempts.canary.counted >= counted
 
 
+def test_a_checkpoint_that_another_release_wrote_is_gathered_anew_and_wedges_nothing(it: FakeWorld) -> None:
+    status = replace(it.attempt.status, analysis={"of": "another release"})
+    it.records.write(replace(it.attempt, status=status))
+    it.memory.clear()
+    it.run()
+    assert it.stable == "2"
+    it.records.write(replace(it.attempt, status=replace(it.attempt.status, analysis={"of": "another release"})))
+    it.memory.clear()
+    it.bring("3")
+    assert it.stable == "3"
+
+
 # status
 
 

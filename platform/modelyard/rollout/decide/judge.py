@@ -20,9 +20,8 @@ def begun(seen: Observation) -> Memory | Verdict:
         evidence = analysis.begin(attempt.spec.serving.analysis, now=seen.now, steps=attempt.spec.steps)
     except BadInput as error:
         return Verdict(outcome=Outcome.INCONCLUSIVE, reason=Reason.NO_EVIDENCE, message=str(error))
-    name = attempt.metadata.name
-    fresh = replace(seen, memory=Memory(rollout=name, evidence=evidence, still=seen.memory.still))
-    return folded(fresh)
+    kept = Memory(rollout=attempt.metadata.name, still=seen.memory.still, read=seen.memory.read)
+    return folded(replace(seen, memory=replace(kept, evidence=evidence, checkpoint=seen.memory.checkpoint)))
 
 
 def folded(seen: Observation) -> Memory:

@@ -10,6 +10,8 @@ from modelyard.spec.rollout import ModelRollout, Phase, RolloutStatus, RolloutWe
 
 SOON_S = 0.5
 """When to look again while something is on its way."""
+READY_S = 0.2
+"""... while a server is starting: what is waited for here is what users wait for."""
 SKEW_S = 5.0
 """A recorded time that lies further in the future shows that the clock was set back."""
 EVENTS = 40

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from modelyard.rollout.capacity import split
 from modelyard.rollout.decide import rolling_back, sides, steps
-from modelyard.rollout.decide.judge import answered, folded, interrupted, judged, kept, unavailable
+from modelyard.rollout.decide.judge import answered, begun, folded, interrupted, judged, kept, unavailable
 from modelyard.rollout.decide.plan import SOON_S, Plan, the_attempt, weighed, with_status
 from modelyard.rollout.decide.wished import is_lost
 from modelyard.rollout.intents import Intent
@@ -16,7 +16,9 @@ from modelyard.verdict import Outcome, Verdict
 
 def plan(seen: Observation) -> Plan:
     """Stop where something speaks for it; else keep the step's share, and go on when the step is done."""
-    memory = folded(seen)
+    memory = begun(seen) if seen.memory.evidence is None else folded(seen)
+    if isinstance(memory, Verdict):
+        return rolling_back.begin(seen, memory)
     attempt = steps.timed(weighed(seen, answered(seen, memory, the_attempt(seen))), seen.now)
     seen = replace(seen, attempt=attempt, memory=memory)
     verdict = judged(seen, memory)

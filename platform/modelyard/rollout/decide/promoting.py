@@ -5,7 +5,8 @@ from dataclasses import replace
 from modelyard.rollout.capacity import needed, share_at, split, total
 from modelyard.rollout.decide import rolling_back, sides
 from modelyard.rollout.decide.judge import answered, folded, interrupted, judged, unavailable
-from modelyard.rollout.decide.plan import SOON_S, Plan, entered, noted, the_attempt, weighed, with_status
+from modelyard.rollout.decide.plan import READY_S, Plan, entered, noted, the_attempt, weighed, with_status
+from modelyard.rollout.decide.wished import may_move_alias
 from modelyard.rollout.intents import Intent, MoveAlias, TagVersion
 from modelyard.rollout.observation import Observation, Target, arm_name
 from modelyard.spec.rollout import ModelRollout, Phase
@@ -33,7 +34,7 @@ def plan(seen: Observation) -> Plan:
         late = unavailable(seen, since=attempt.status.step_since)
         if late is not None:
             return rolling_back.begin(seen, late)
-        return Plan(attempt, memory, acts=acts, again=seen.now + SOON_S)
+        return Plan(attempt, memory, acts=acts, again=seen.now + READY_S)
     verdict = _verdict(attempt, first=stable is None)
     status = noted(attempt.status, "Weight100", "all traffic is confirmed", at=seen.now)
     ended = entered(
@@ -85,7 +86,7 @@ def _tag(attempt: ModelRollout, verdict: Verdict) -> TagVersion:
 def _alias(seen: Observation) -> tuple[Intent, ...]:
     """After retry or undo the alias names another version: it follows, where it may and nobody moved it since."""
     model, spec = seen.wish.spec.model, the_attempt(seen).spec
-    if seen.wish.spec.rollback.alias != "Restore" or model.alias is None or not isinstance(seen.target, Target):
+    if not may_move_alias(seen) or model.alias is None or not isinstance(seen.target, Target):
         return ()
     if seen.target.version == spec.version or arm_name(seen.target.digest, seen.wish.spec) != spec.wished:
         return ()

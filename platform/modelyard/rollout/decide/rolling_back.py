@@ -5,6 +5,7 @@ from dataclasses import replace
 from modelyard.rollout.capacity import total
 from modelyard.rollout.decide import sides
 from modelyard.rollout.decide.plan import SOON_S, Plan, entered, noted, the_attempt, weighed, with_status
+from modelyard.rollout.decide.wished import may_move_alias
 from modelyard.rollout.intents import Intent, MoveAlias, TagVersion
 from modelyard.rollout.observation import Observation, Target
 from modelyard.spec.rollout import ModelRollout, Phase
@@ -65,7 +66,7 @@ def _alias(seen: Observation) -> tuple[Intent, ...]:
     """Put the alias back to what it named before, if it may be, and still names what failed."""
     attempt, model = the_attempt(seen), seen.wish.spec.model
     before = attempt.spec.previous.get("version")
-    if seen.wish.spec.rollback.alias != "Restore" or model.alias is None or before is None:
+    if not may_move_alias(seen) or model.alias is None or before is None:
         return ()
     if not isinstance(seen.target, Target) or seen.target.version != attempt.spec.version:
         return ()
@@ -78,7 +79,7 @@ def _alias(seen: Observation) -> tuple[Intent, ...]:
 
 def _settled(seen: Observation) -> bool:
     """Whether the alias is known, where something hangs on it."""
-    if seen.wish.spec.rollback.alias != "Restore" or isinstance(seen.target, Target):
+    if not may_move_alias(seen) or isinstance(seen.target, Target):
         return True
     return seen.target.reason is not Reason.REGISTRY_UNAVAILABLE
 

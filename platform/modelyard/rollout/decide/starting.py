@@ -6,7 +6,7 @@ from dataclasses import replace
 from modelyard.rollout.capacity import needed, share_at, split, total
 from modelyard.rollout.decide import rolling_back, sides
 from modelyard.rollout.decide.judge import begun, interrupted, unavailable
-from modelyard.rollout.decide.plan import SOON_S, Plan, entered, noted, the_attempt, with_status
+from modelyard.rollout.decide.plan import READY_S, Plan, entered, noted, the_attempt, with_status
 from modelyard.rollout.decide.wished import is_lost
 from modelyard.rollout.observation import Observation
 from modelyard.spec.rollout import Phase
@@ -33,7 +33,7 @@ def plan(seen: Observation) -> Plan:
         *sides.route(seen, _weights(seen, out.zeros)),
     )
     if sides.ready(sides.canary(seen)) < replicas or spec.paused or (is_lost(seen) and not spec.promote):
-        return Plan(attempt, memory, acts=acts, again=seen.now + SOON_S)
+        return Plan(attempt, memory, acts=acts, again=seen.now + READY_S)
     attempt = with_status(attempt, noted(attempt.status, "CanaryReady", f"arm {spec.arm} answered", at=seen.now))
     if straight:
         why = "there is no stable yet" if stable is None else "there are no steps"

@@ -63,6 +63,12 @@ def is_lost(seen: Observation) -> bool:
     return isinstance(seen.target, Verdict) and seen.target.reason is not Reason.REGISTRY_UNAVAILABLE
 
 
+def may_move_alias(seen: Observation) -> bool:
+    """Whether the alias may be moved: the wish says so, and nobody else follows it."""
+    spec = seen.wish.spec
+    return spec.rollback.alias == "Restore" and spec.model.alias is not None and seen.followers <= 1
+
+
 def calm_at(seen: Observation) -> float:
     """When the target may be followed, if it stays as it is."""
     alias = alias_status(seen)
