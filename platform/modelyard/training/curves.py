@@ -51,8 +51,9 @@ class Curves:
         at = int(time.time() * 1000)
         self._handed.put([(f"system/{name}", value, at, step) for name, value in values.items()])
 
-    def end(self, status: str, *, wait_s: float = FLUSH_S) -> None:
+    def end(self, status: str, *, wait_s: float | None = None) -> None:
         """Send what is left and end the run (FINISHED, FAILED, KILLED); `error` then says why something is unsent."""
+        wait_s = FLUSH_S if wait_s is None else wait_s
         self._handed.put(status)
         if not self._ended.wait(wait_s):
             self._give_up.set()
@@ -82,16 +83,19 @@ class Curves:
         self._ended.set()
 
     def _take(self, points: list[Point]) -> str | None:
-        """Move what was handed over to `points`; waits for a first thing. Gives the status once it was handed over."""
-        handed = self._handed.get()
+        """Move what was handed over to `points`; waits for it only while nothing is left to send.
+
+        Returns:
+            How the run ended, once that was handed over.
+        """
         while True:
+            try:
+                handed = self._handed.get(block=not points)
+            except queue.Empty:
+                return None
             if isinstance(handed, str):
                 return handed
             points += handed
-            try:
-                handed = self._handed.get_nowait()
-            except queue.Empty:
-                return None
 
     def _begin(self) -> "_Run | None":
         tracking = self._tracking()
