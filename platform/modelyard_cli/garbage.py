@@ -50,6 +50,9 @@ def _unnamed(project: "Project", keep: int) -> Iterator[Garbage]:
     for path in sorted(project.state.glob("stages/*/*")):
         if str(path.relative_to(project.state)) not in folders and path.stat().st_mtime < oldest:
             yield _garbage(path, f"result of {path.parent.name}")
+    for path in sorted((*project.state.glob("work/*/*"), *project.state.glob("champions/*"))):
+        if path.stat().st_mtime < oldest:
+            yield _garbage(path, f"unpacked in {path.parent.name}")
     codes = {run.code_digest.removeprefix("sha256:") for run in kept}
     for path in sorted(project.state.glob("code/*.tar")):
         if path.stem not in codes:

@@ -48,12 +48,12 @@ def compare(
 
     loaded = wiring.project(project)
     found = [loaded.get_run(name) for name in runs]
-    settings = [{"code": one.record.code_digest, **flat(to_data(one.record.project))} for one in found]
+    settings = [{"code": one.record.code_digest[:19], **flat(to_data(one.record.project))} for one in found]
     rows = [
         {"run": one.id, "state": str(one.state), "version": one.version, **one.metrics, **changed}
         for one, changed in zip(found, differences(settings), strict=True)
     ]
-    output.show(rows, output_)
+    output.show(rows if output_ is not Output.TABLE else sideways(rows), output_)
 
 
 def report(
@@ -79,6 +79,12 @@ def flat(data: Any, path: str = "") -> dict[str, Any]:
         for key, below in items
         for name, value in flat(below, f"{path}.{key}" if path else str(key)).items()
     }
+
+
+def sideways(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A column for each run instead of a row: a person compares along a line."""
+    names = list(dict.fromkeys(name for row in rows for name in row if name != "run"))
+    return [{"": name, **{f"{row['run']}": row.get(name) for row in rows}} for name in names]
 
 
 def differences(settings: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -153,6 +153,16 @@ def test_gc_keeps_checkpoints_of_a_run_that_was_killed(folder: Path, command: Co
     assert begun.exists()
 
 
+def test_gc_removes_what_was_unpacked_before_the_kept_runs(folder: Path, command: Command) -> None:
+    made_runs(folder, 2)
+    old, young = (folder / ".modelyard" / "work" / "code" / name for name in ("old", "young"))
+    old.mkdir(parents=True)
+    young.mkdir()
+    os.utime(old, (1.0, 1.0))
+    command("gc", "-p", folder, "--keep", "1")
+    assert (old.exists(), young.exists()) == (False, True)
+
+
 def test_a_dry_run_removes_nothing(folder: Path, command: Command) -> None:
     results = made_runs(folder, 3)
     told = command("gc", "-p", folder, "--keep", "1", "--dry-run", "-o", "json")

@@ -66,6 +66,13 @@ def test_every_example_is_a_command_that_exists(example: str) -> None:
     assert any(example.startswith("modelyard " + " ".join(words)) for words in ALL)
 
 
+def test_every_command_stands_on_its_page() -> None:
+    page = (GOLDEN.parents[2] / "docs" / "command.md").read_text()
+    for words in ALL:
+        assert f"`modelyard {words[0]}" in page
+        assert words[-1] in page
+
+
 def test_the_exit_codes_stand_in_the_help(command: Command) -> None:
     assert " ".join(EXIT_CODES.split()) in " ".join(command("--help").stdout.split())
 

@@ -64,7 +64,7 @@ def test_a_run_ends_with_the_code_of_what_it_came_to(
         (StageFailed("the loss is NaN at step 3", do="lower lr"), 1, "error: the loss is NaN at step 3. Lower lr.\n"),
         (Busy("modelyard run (pid 7) holds it", do="wait"), 1, "error: modelyard run (pid 7) holds it. Wait.\n"),
         (Stopped("asked to stop", do="run again"), 130, "error: asked to stop. Run again.\n"),
-        (KeyboardInterrupt(), 130, ""),
+        (KeyboardInterrupt(), 130, "interrupted\n"),
     ],
 )
 def test_a_run_that_stops_says_why_without_a_traceback(  # noqa: PLR0917
@@ -105,7 +105,9 @@ def test_compare_shows_metrics_and_only_the_settings_that_differ(folder: Path, c
     assert [row["accuracy"] for row in rows] == [0.9, 0.95]
     assert [row["train.epochs"] for row in rows] == [12, 20]
     assert "train.batchSize" not in rows[0]
-    assert "train.epochs" in command("compare", "one", "two", "-p", folder).stdout
+    lines = command("compare", "one", "two", "-p", folder).stdout.splitlines()
+    assert lines[0].split() == ["one", "two"]
+    assert ["train.epochs", "12", "20"] in [line.split() for line in lines]
 
 
 def test_comparing_a_run_that_is_not_there_names_those_that_are(folder: Path, command: Command) -> None:

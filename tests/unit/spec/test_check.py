@@ -124,6 +124,7 @@ def change(path: str, value: str) -> str:
     ],
 )  # fmt: skip
 def test_it_is_refused_at_its_field(path: str, value: str, message: str) -> None:
+    """Among them: names with `/` and `:` (mlflow PR #21458), replicas 0 that would count as success (Flagger #1934)."""
     assert message in change(path, value)
 
 
