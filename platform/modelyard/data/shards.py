@@ -25,6 +25,10 @@ OPEN_SHARDS = 4
 """Shards that a reader keeps open. More would let it keep the whole data set in memory."""
 
 
+_DTYPES = {"double": "float64", "float": "float32", "halffloat": "float16"}
+"""Arrow's names that numpy does not know."""
+
+
 def write_shard(path: Path, columns: Columns) -> Shard:
     """Write one shard.
 
@@ -144,26 +148,36 @@ def from_batch(batch: pa.RecordBatch) -> Columns:
 
 
 def _to_arrow(values: Values) -> pa.Array:
+    """A column as Arrow's array, by its buffers: `pa.array` imports pandas, half a second in each process."""
     if isinstance(values, np.ndarray):
+        flat = np.ascontiguousarray(values).reshape(-1)
+        if flat.dtype == bool:
+            packed = np.packbits(flat, bitorder="little")
+            return pa.Array.from_buffers(pa.bool_(), len(flat), [None, pa.py_buffer(packed)])
+        numbers = pa.Array.from_buffers(pa.from_numpy_dtype(flat.dtype), len(flat), [None, pa.py_buffer(flat)])
         if values.ndim == 1:
-            return pa.array(values)
-        return pa.FixedShapeTensorArray.from_numpy_ndarray(np.ascontiguousarray(values))
+            return numbers
+        kind = pa.fixed_shape_tensor(numbers.type, values.shape[1:])
+        lists = pa.Array.from_buffers(kind.storage_type, len(values), [None], children=[numbers])
+        return pa.ExtensionArray.from_storage(kind, lists)
     if all(isinstance(value, str) for value in values):
-        return pa.array(values, pa.large_string())
+        return _bytes_array([value.encode() for value in values], pa.large_string())
     kept = [np.ascontiguousarray(value) for value in values]
-    return pa.StructArray.from_arrays(
-        [
-            pa.array([value.tobytes() for value in kept], pa.large_binary()),
-            pa.array([json.dumps([value.dtype.str, value.shape]) for value in kept], pa.string()),
-        ],
-        ["data", "layout"],
-    )
+    layouts = [json.dumps([value.dtype.str, value.shape]).encode() for value in kept]
+    pixels = _bytes_array([value.tobytes() for value in kept], pa.large_binary())
+    return pa.StructArray.from_arrays([pixels, _bytes_array(layouts, pa.large_string())], ["data", "layout"])
+
+
+def _bytes_array(values: list[bytes], kind: pa.DataType) -> pa.Array:
+    offsets = np.zeros(len(values) + 1, np.int64)
+    np.cumsum([len(value) for value in values], out=offsets[1:])
+    return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(values))])
 
 
 def _from_arrow(array: pa.Array) -> Values:
-    if isinstance(array, pa.FixedShapeTensorArray):
-        tensor: Array = array.to_numpy_ndarray()
-        return tensor
+    """Arrow's array as a column, over the same memory; without pandas, see `_to_arrow`."""
+    if isinstance(array.type, pa.FixedShapeTensorType):
+        return _numbers(array.storage.flatten()).reshape(len(array), *array.type.shape)
     if pa.types.is_large_string(array.type):
         text: list[str] = array.to_pylist()
         return text
@@ -173,5 +187,15 @@ def _from_arrow(array: pa.Array) -> Values:
         return [
             np.frombuffer(raw[at].as_buffer(), layouts[at][0]).reshape(layouts[at][1]) for at in range(len(layouts))
         ]
-    numbers: Array = array.to_numpy(zero_copy_only=not pa.types.is_boolean(array.type))
-    return numbers
+    return _numbers(array)
+
+
+def _numbers(array: pa.Array) -> Array:
+    """Numbers (N,) without missing ones."""
+    memory = array.buffers()[1]
+    window = slice(array.offset, array.offset + len(array))
+    if pa.types.is_boolean(array.type):
+        bits = np.unpackbits(np.frombuffer(memory, np.uint8), bitorder="little") if memory else np.empty(0, np.uint8)
+        return bits[window].astype(bool)
+    dtype = np.dtype(_DTYPES.get(str(array.type), str(array.type)))
+    return np.frombuffer(memory, dtype)[window] if memory else np.empty(0, dtype)
