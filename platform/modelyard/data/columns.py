@@ -97,10 +97,7 @@ def _row_bytes(values: Values) -> list[bytes]:
     if isinstance(values, list):
         return [_value_bytes(value) for value in values]
     if values.ndim == 1:
-        # One spelling for each number: whole ones equal their float, -0.0 equals 0.0, all NaN are one.
-        numbers = values.astype("<f8") + 0.0
-        numbers[np.isnan(numbers)] = np.nan
-        raw = numbers.tobytes()
+        raw = (values.astype("<f8") + 0.0).tobytes()  # a whole number equals its float, and -0.0 equals 0.0
         parts = [raw[at : at + 8] for at in range(0, len(raw), 8)]
         if values.dtype.kind in "iu":
             for at in np.flatnonzero(np.abs(values) > 2**53):  # two of these may share a float
