@@ -294,6 +294,7 @@ class Way:
         walk, registry = self.walk, self.services.registry()
         name, alias = self.project.metadata.name, self.project.alias
         began = walk.begin(Stage.PROMOTE)
+        wish(self.services.records(), self.project)  # so that an alias moved by hand is followed too
         automatic = self.project.promote == "automatic"
         if automatic:
             now = registry.resolve(name, alias)
@@ -306,9 +307,9 @@ class Way:
         return automatic
 
     def roll_out(self, version: Version) -> None:
-        """Stages 9 and 10 are the rollout loop's: leave the wish, await the verdict, then the end."""
+        """Stages 9 and 10 are the rollout loop's: await its verdict, then the end."""
         walk, project, records = self.walk, self.project, self.services.records()
-        key = wish(records, project)
+        key = f"default/{project.metadata.name}"
         deployment = project.deployment
         deadline_s = deployment.strategy.canary.progress_deadline.seconds + deployment.analysis.max_duration.seconds
         for stage in (Stage.ROLLOUT, Stage.SETTLE):
