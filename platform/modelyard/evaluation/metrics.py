@@ -52,7 +52,9 @@ class Definition:
 
 def _ratio(above: Any, below: Any) -> Floats:
     """Quotients; 0/0 is 0, as scikit-learn has it."""
-    return np.divide(above, below, out=np.zeros(np.broadcast(above, below).shape), where=np.asarray(below) != 0)
+    nothing = np.zeros(np.broadcast(above, below).shape)
+    quotients: Floats = np.divide(above, below, out=nothing, where=np.asarray(below) != 0)
+    return quotients
 
 
 def _mean_of(values: Any, weights: Any) -> Floats:
