@@ -3,35 +3,45 @@
 A world of its own joins by one more parameter: something that has the port and what happens to it in the world.
 """
 
+import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from tests.fakes.arms import FakeArms
 from tests.fakes.counters import FakeCounters
+from tests.fakes.plain_registry import PlainRegistry
 from tests.fakes.records import FakeRecords
 from tests.fakes.router import FakeRouter
+from tests.fakes.stub_server import Stub, StubServer
 
 from modelyard.errors import Conflict
 from modelyard.processes import wait_until
 from modelyard.rollout.intents import EnsureArm
+from modelyard.rollout.laptop.arms import LaptopArms
+from modelyard.rollout.laptop.counters import EnvoyCounters
+from modelyard.rollout.laptop.home import Home
 from modelyard.rollout.laptop.records import FileRecords
 from modelyard.rollout.laptop.router import EnvoyRouter
 from modelyard.rollout.ports import Arms, Counters, Records, Router
-from modelyard.spec.deployment import DeploymentSpec, DeploymentStatus, ModelDeployment, ModelRef
+from modelyard.spec.deployment import DeploymentSpec, DeploymentStatus, ModelDeployment, ModelRef, Traffic
 from modelyard.spec.metadata import Metadata
 from modelyard.spec.rollout import ModelRollout, Phase, RolloutSpec, RolloutStatus
+from modelyard.storage.atomic import digest_bytes
 
 KEY = "default/digits"
 SPEC = DeploymentSpec(model=ModelRef(name="digits", alias="champion"))
 WISH = ModelDeployment(metadata=Metadata(name="digits"), spec=SPEC)
+DIGEST = digest_bytes(b"1")
 ENVOY = pytest.param("envoy", marks=pytest.mark.process)
 
 
 def attempt(number: int, *, deployment: str = "digits") -> ModelRollout:
-    spec = RolloutSpec(deployment=deployment, version="1", digest="sha256:1", arm="a1", serving=SPEC)
+    spec = RolloutSpec(deployment=deployment, version="1", digest=DIGEST, arm="a1", serving=SPEC)
     return ModelRollout(metadata=Metadata(name=f"{deployment}-{number:05d}"), spec=spec)
 
 
@@ -141,7 +151,7 @@ def routing(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RouterWo
 
 def _arm(name: str, *, replicas: int = 1, expected: str = "", rollout: str = "digits-00001") -> EnsureArm:
     return EnsureArm(
-        name=name, version="1", digest="sha256:1", replicas=replicas, serving=SPEC, rollout=rollout, expected=expected
+        name=name, version="1", digest=DIGEST, replicas=replicas, serving=SPEC, rollout=rollout, expected=expected
     )
 
 
@@ -188,7 +198,7 @@ def test_weights_that_cannot_be_are_refused(routing: RouterWorld, weights: dict[
     assert dict(routing.router.weights(KEY).asked) == {}
 
 
-# arms: the laptop's are held to more of this in tests/integration/laptop/test_arms.py
+# arms: the laptop's are held to more in tests/integration/laptop/test_arms.py
 
 
 @dataclass
@@ -197,17 +207,42 @@ class ArmsWorld:
     settle: Callable[[], None]
 
 
-@pytest.fixture(params=["memory"])
-def serving(request: pytest.FixtureRequest) -> ArmsWorld:
-    assert request.param == "memory"
-    fake = FakeArms()
-    return ArmsWorld(fake, fake.settle)
+@pytest.fixture(params=["memory", ENVOY])
+def serving(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ArmsWorld]:
+    if request.param == "memory":
+        fake = FakeArms()
+        yield ArmsWorld(fake, fake.settle)
+        return
+    router = EnvoyRouter(tmp_path / "router", log=tmp_path / "envoy.log")
+    router.start()
+    held = threading.Event()  # no server is ready before the first `settle`
+
+    def launch(*_: object) -> StubServer:
+        held.wait(10)
+        return StubServer()
+
+    home = Home(tmp_path)
+    home.archives.mkdir()
+    (home.archives / f"{DIGEST.removeprefix('sha256:')}.mar").write_bytes(b"1")
+    arms = LaptopArms(home, PlainRegistry(), router, launch=launch)  # type: ignore[arg-type]
+
+    def settled() -> bool:
+        return all(arm.replicas == arm.ready and arm.replicas > 0 for arm in arms.arms(KEY).values())
+
+    def settle() -> None:
+        held.set()
+        wait_until(settled, deadline_s=20, what="the arms")
+
+    yield ArmsWorld(arms, settle)
+    held.set()
+    arms.stop()
+    router.stop()
 
 
 def test_an_arm_is_there_at_once_and_ready_later(serving: ArmsWorld) -> None:
     serving.arms.ensure(KEY, _arm("a", replicas=2))
     arm = serving.arms.arms(KEY)["a"]
-    assert (arm.replicas, arm.ready, arm.rollout, arm.digest) == (2, 0, "digits-00001", "sha256:1")
+    assert (arm.replicas, arm.ready, arm.rollout, arm.digest) == (2, 0, "digits-00001", DIGEST)
     serving.settle()
     assert serving.arms.arms(KEY)["a"].ready == 2
 
@@ -256,11 +291,40 @@ class CountersWorld:
     serve: Callable[..., Any]
 
 
-@pytest.fixture(params=["memory"])
-def counting(request: pytest.FixtureRequest) -> CountersWorld:
-    assert request.param == "memory"
-    fake = FakeCounters()
-    return CountersWorld(fake, lambda arm, **what: fake.serve(KEY, arm, at=1.0, **what))
+@pytest.fixture(params=["memory", ENVOY])
+def counting(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[CountersWorld]:
+    if request.param == "memory":
+        fake = FakeCounters()
+        yield CountersWorld(fake, lambda arm, **what: fake.serve(KEY, arm, at=1.0, **what))
+        return
+    router = EnvoyRouter(tmp_path / "router", log=tmp_path / "envoy.log")
+    router.start()
+    counters, stub, served = EnvoyCounters(router), Stub(), Counter[str]()
+
+    def serve(arm: str, *, requests: int, errors: int = 0) -> None:
+        if not served:
+            router.put_arm(KEY, arm, "1", replace(SPEC, traffic=Traffic(retries=0)))
+            router.set_endpoints(KEY, arm, [stub.port])
+            router.set_weights(KEY, {arm: 100}, expected="")
+        for number in range(requests):
+            stub.code = 500 if number < errors else 200
+            wanted = {"x-modelyard-arm": arm}
+
+            def answered(wanted: dict[str, str] = wanted) -> bool:
+                return wanted.items() <= dict(httpx.post(router.url + "/predictions/digits").headers).items()
+
+            wait_until(answered, deadline_s=10, what="an answer of the arm")
+        served.update(requests=requests, answers=requests - errors)
+
+        def told() -> bool:
+            found = counters.counts(KEY).get(arm)
+            return bool(found and found.requests == served["requests"] and found.latency[-1] == served["answers"])
+
+        wait_until(told, deadline_s=10, what="the counters")
+
+    yield CountersWorld(counters, serve)
+    stub.die()
+    router.stop()
 
 
 def test_an_arm_that_nobody_asked_yet_is_absent_not_zero(counting: CountersWorld) -> None:

@@ -2,11 +2,12 @@
 
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import httpx
 import pytest
+from tests.fakes.stub_server import StubServer
 
 from modelyard.errors import BadInput, Conflict, Tampered, Unavailable
 from modelyard.processes import wait_until
@@ -50,43 +51,13 @@ class Archives:
 
 
 @dataclass
-class Served:
-    """A server of the test: it becomes ready, fails or dies when told."""
-
-    stub: object
-    archive: bytes
-    port: int = 0
-    is_ready: bool = False
-    is_alive: bool = True
-    failure: str | None = None
-    stopped: threading.Event = field(default_factory=threading.Event)
-    seen_at_stop: int = -1
-    busy_at_stop: int = -1
-
-    def __post_init__(self) -> None:
-        self.port = self.stub.port
-
-    def alive(self) -> bool:
-        return self.is_alive
-
-    def ready(self) -> bool:
-        return self.is_ready
-
-    def stop(self, grace: float = 0.0) -> None:
-        self.seen_at_stop, self.busy_at_stop = self.stub.seen, self.stub.busy
-        if not self.stub.gone:
-            self.stub.die()
-        self.stopped.set()
-
-
-@dataclass
 class Fleet:
     arms: LaptopArms
     registry: Archives
-    started: list[Served]
+    started: list[StubServer]
     ready_at_once: bool = True
 
-    def server(self, count: int) -> Served:
+    def server(self, count: int) -> StubServer:
         """The server that was started as number `count`."""
         wait_until(lambda: len(self.started) >= count, deadline_s=10, what=f"{count} servers")
         return self.started[count - 1]
@@ -112,10 +83,10 @@ def fleets(tmp_path: Path, router: EnvoyRouter, stub: Callable) -> Iterator[Call
     made: list[Fleet] = []
 
     def make() -> Fleet:
-        started: list[Served] = []
+        started: list[StubServer] = []
 
-        def launch(archive: Path, _arm: EnsureArm, work: Path) -> Served:
-            served = Served(stub=stub(delay_s=0.01), archive=archive.read_bytes(), is_ready=fleet.ready_at_once)
+        def launch(archive: Path, _arm: EnsureArm, work: Path) -> StubServer:
+            served = StubServer(stub=stub(delay_s=0.01), archive=archive.read_bytes(), is_ready=fleet.ready_at_once)
             started.append(served)
             return served
 
