@@ -172,11 +172,11 @@ class Traffic:
     """What the router does beside weights."""
 
     port: int | None = None
-    """Laptop: where the router listens; a free port when absent."""
+    """Laptop: a port of its own for this model, beside the one that all models share."""
     timeout: Duration = Duration("15s")
-    """After this the client is answered with an error."""
+    """After this the client is answered with an error. Each attempt may take an equal part of it."""
     retries: int = 1
-    """Within one arm; each failed attempt counts as an error of that arm."""
+    """Within one arm, by another replica where there is one; each failed attempt counts as an error of that arm."""
 
 
 @record
