@@ -34,9 +34,9 @@ from modelyard.storage.atomic import write_text
 
 BUILD_SHARE = 0.7
 """Of the time budget: what is not built and evaluated by then is given up, so that time to measure is left."""
-ROUNDS = 32
+ROUNDS = 24
 LEAST_ROUNDS = 8
-BLOCK_S = 0.012
+BLOCK_S = 0.008
 """Length of one variant's turn in a round, of each kind of call."""
 PATIENCE_S = 60.0
 """How long a block may take beyond what it should, until its process counts as hung."""

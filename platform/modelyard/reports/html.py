@@ -80,17 +80,16 @@ def _section(view: RunView, at: int, name: str) -> Markup:
     title, section = SECTIONS[name]
     content = section(view)
     stage = view.stage(name)
-    # the section says it all itself; what a stage told on its way is of use only where there is none
-    said = (
-        el("p", stage.message, class_="said") if stage and stage.message and not isinstance(content, Markup) else None
-    )
+    # where a section has nothing to show, what the stage told on its way says more than that it has nothing
+    if not isinstance(content, Markup):
+        content = el("p", stage.message, class_="said") if stage and stage.message else note(content)
     head = el(
         "h2",
         el("span", str(at), class_=f"place {stage_tone(view, name)}"),
         title,
         _seconds(view, name) if stage else None,
     )
-    return el("section", head, said, content if isinstance(content, Markup) else note(content), id=name)
+    return el("section", head, content, id=name)
 
 
 def _digests(view: RunView) -> Markup:

@@ -18,26 +18,29 @@ def render_markdown(view: RunView) -> str:
     when = ", ".join(filter(None, (view.run and f"run {view.run}", moment(view.started_at) if view.started_at else "")))
     lines += [_plain(when), ""] if when else []
     lines += [f"- {_plain(fact.name)}: **{_plain(fact.value)}** {_plain(fact.about)}".rstrip() for fact in facts(view)]
+    lines += [""] if facts(view) else []
     for name, (title, _) in SECTIONS.items():
         stage = view.stage(name)
-        lines += ["", f"## {title}", ""]
+        lines += [f"## {title}", ""]
         lines += [_plain(stage.message), ""] if stage and stage.message else []
         found = _tables(view, name)
         for one in found:
-            lines += [*_table(one), ""]
+            lines += [*_table(one), ""] if one.rows else []
         if not found and not (stage and stage.message):
-            lines.append("Not reached." if stage is None else "Nothing to show.")
+            lines += ["Not reached." if stage is None else "Nothing to show.", ""]
     known = tables.lineage(view)
     if known.rows:
-        lines += ["", "## Digests and lineage", "", *_table(known)]
+        lines += ["## Digests and lineage", "", *_table(known)]
     return "\n".join(lines).rstrip() + "\n"
 
 
 def _tables(view: RunView, name: str) -> list[Table]:
     if name == "prepare" and view.data:
         return [tables.splits(view.data), tables.cleaning(view.data)]
+    if name == "train" and view.trained:
+        return [tables.training(view.trained)]
     if name == "evaluate" and view.evaluation:
-        return [tables.metrics(view.evaluation, view.served), tables.mistakes(view.evaluation)]
+        return [tables.metrics(view), tables.mistakes(view.evaluation)]
     if name == "gate" and view.gates:
         return [tables.gates(view.gates)]
     if name == "compress" and view.compression:
@@ -46,8 +49,6 @@ def _tables(view: RunView, name: str) -> list[Table]:
 
 
 def _table(data: Table) -> list[str]:
-    if not data.rows:
-        return []
     rules = ["---:" if at in data.numbers else "---" for at in range(len(data.headers))]
     rows = [data.headers, *data.rows]
     body = ["| " + " | ".join(_plain(cell) for cell in row) + " |" for row in rows]

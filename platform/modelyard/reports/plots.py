@@ -156,13 +156,14 @@ def calibration(bins: Sequence[Bin]) -> Markup:
     def draw(figure: Figure) -> None:
         axes, below = figure.subplots(2, 1, sharex=True, height_ratios=[5, 1])
         axes.plot([0, 1], [0, 1], color=LINE, linewidth=1.2, linestyle=(0, (4, 3)))
-        full = [one for one in bins if one.count]
-        for one in full:
+        most = max(one.count for one in bins) ** 0.5
+        for one in (one for one in bins if one.count):
             bounds = wilson(round(one.accuracy * one.count), one.count, 0.95)
-            axes.plot([one.score] * 2, [bounds.low, bounds.high], color=ACCENT, linewidth=1.4, alpha=0.45)
-        axes.plot(
-            [one.score for one in full], [one.accuracy for one in full], "o-", color=ACCENT, linewidth=1.2, markersize=5
-        )
+            axes.plot([one.score] * 2, [bounds.low, bounds.high], color=ACCENT, linewidth=1.6, alpha=0.45)
+            # dots grow with what stands behind them, so that a bin of two answers does not shout
+            axes.plot(
+                one.score, one.accuracy, "o", color=ACCENT, markersize=3.5 + 7 * one.count**0.5 / most, clip_on=False
+            )
         axes.set_ylabel("share that was right")
         axes.text(0.97, 0.06, "too sure", transform=axes.transAxes, ha="right", color=MUTED, fontsize=12)
         axes.text(0.03, 0.91, "not sure enough", transform=axes.transAxes, color=MUTED, fontsize=12)

@@ -89,8 +89,16 @@ def evaluate(view: RunView) -> Markup | str:
             _figure(plots.calibration(report.calibration), "On the diagonal, a score is what it says. 95 % intervals.")
         )
     mistaken = tables.mistakes(report)
+    shown = tables.leading(view, report) or tuple(report.metrics)
+    rest = tuple(name for name in report.metrics if name not in shown)
+    more = (
+        el("details", el("summary", f"{_many(len(rest), 'further metric')}"), table(tables.metrics(view, rest)))
+        if rest
+        else None
+    )
     return join(
-        table(tables.metrics(report, view.served)),
+        table(tables.metrics(view, shown)),
+        more,
         el("div", *drawn, class_="pair") if drawn else note("These labels are no classes: no confusion to show."),
         join(el("h3", "Mistaken most often"), table(mistaken, narrow=True)) if mistaken.rows else None,
         *(note(one) for one in report.notes),

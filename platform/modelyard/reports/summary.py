@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from modelyard.compression.report import CompressionReport
 from modelyard.evaluation.report import EvaluationReport
-from modelyard.reports.tables import duration, number
+from modelyard.reports.tables import duration, leading, number
 from modelyard.reports.view import STAGES, RunView
 from modelyard.verdict import Outcome, Verdict
 
@@ -85,7 +85,7 @@ def facts(view: RunView) -> tuple[Fact, ...]:
     found = []
     report = view.served or view.evaluation
     if report and report.metrics:
-        found.append(_metric(report))
+        found.append(_metric(view, report))
     if view.compression:
         found.append(_speed(view.compression))
     if view.version:
@@ -98,8 +98,9 @@ def facts(view: RunView) -> tuple[Fact, ...]:
     return tuple(found)
 
 
-def _metric(report: EvaluationReport) -> Fact:
-    name, metric = next(iter(report.metrics.items()))
+def _metric(view: RunView, report: EvaluationReport) -> Fact:
+    name = next(iter((*leading(view, report), *report.metrics)))
+    metric = report.metrics[name]
     return Fact(
         f"{name.capitalize()} on {report.split}",
         number(metric.value),

@@ -1,6 +1,7 @@
 """The numbers of a report as tables, the same for HTML and Markdown."""
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from modelyard.compression.report import CompressionReport, Estimate, VariantResult
@@ -8,6 +9,7 @@ from modelyard.data.prepared import PreparedData
 from modelyard.evaluation.gate import GateReport, RuleResult
 from modelyard.evaluation.report import EvaluationReport, Metric
 from modelyard.reports.view import RunView
+from modelyard.training.job import TrainedModel
 
 DASH = "–"
 
@@ -25,29 +27,74 @@ class Table:
 
 def splits(data: PreparedData) -> Table:
     """Size and digest of each split."""
+    order = ("train", "validation", "test")
     rows = tuple(
-        (name, f"{sum(shard.examples for shard in shards):,}", str(len(shards)), short(data.digests.get(name, "")))
-        for name, shards in data.splits.items()
-    )
+        (name, f"{sum(shard.examples for shard in data.splits[name]):,}", str(len(data.splits[name])),
+         short(data.digests.get(name, "")))
+        for name in _first(order, data.splits)
+    )  # fmt: skip
     return Table(("split", "examples", "shards", "digest"), rows, frozenset({1, 2}))
 
 
 def cleaning(data: PreparedData) -> Table:
     """What was read, dropped and filled: everything that is counted but the splits' sizes."""
-    rows = tuple((name, f"{number:,}") for name, number in data.counts.items() if name not in data.splits)
+    rows = tuple((name, f"{data.counts[name]:,}") for name in _first(("read",), data.counts) if name not in data.splits)
     return Table(("counted", "examples"), rows, frozenset({1}))
 
 
-def metrics(candidate: EvaluationReport, served: EvaluationReport | None) -> Table:
-    """Each metric with its interval, and what the served variant has where it is another model."""
+def training(trained: TrainedModel) -> Table:
+    """Each epoch."""
+    names = sorted({name for point in trained.epochs for name in point.validation_metrics})
+    rows = []
+    for one in trained.epochs:
+        validation = DASH if one.validation_loss is None else number(one.validation_loss)
+        values = (number(one.validation_metrics.get(name, math.nan)) for name in names)
+        rows.append(
+            (str(one.epoch), number(one.train_loss), validation, *values, f"{one.lr:.3g}", f"{one.seconds:.2f} s")
+        )
+    headers = ("epoch", "training loss", "validation loss", *names, "rate", "took")
+    return Table(headers, tuple(rows), frozenset(range(len(headers))))
+
+
+COMMON = ("accuracy", "f1-macro", "auroc", "log-loss", "ece", "mae", "rmse", "r2", "word-error-rate", "perplexity")
+"""Metrics that people look for first, where nobody said which matter."""
+
+
+def leading(view: RunView, report: EvaluationReport) -> tuple[str, ...]:
+    """The metrics that matter to this run: those of gates and budget first, then the recipe's own and common ones."""
+    asked = [one.rule.metric for one in view.gates.rules] if view.gates else []
+    asked += list(view.compression.max_drop) if view.compression else []
+    return tuple(dict.fromkeys(name for name in (*asked, *report.own, *COMMON) if name in report.metrics))
+
+
+def metrics(view: RunView, names: Sequence[str] | None = None) -> Table:
+    """Metrics with their intervals, and what the served variant has where it is another model.
+
+    Args:
+        view: a run with an evaluation.
+        names: which; all, those that matter first, when absent.
+    """
+    candidate, served = view.evaluation, view.served
+    assert candidate is not None
     other = served if served is not None and served.model != candidate.model else None
     headers = ("metric", "value", "95 % interval", "by", *(("as served",) if other else ()))
-    rows = tuple(
-        (name, number(one.value), interval(one), one.method or DASH,
-         *((number(other.metrics[name].value) if name in other.metrics else DASH,) if other else ()))
-        for name, one in candidate.metrics.items()
-    )  # fmt: skip
-    return Table(headers, rows, frozenset({1, 2, 4}))
+    rows = []
+    for name in _first(leading(view, candidate), candidate.metrics) if names is None else names:
+        one = candidate.metrics[name]
+        row = (
+            f"{name}, ms" if name.startswith("latency") else name,
+            number(one.value),
+            interval(one),
+            one.method or DASH,
+        )
+        rows.append((*row, *((number(other.metrics[name].value) if name in other.metrics else DASH,) if other else ())))
+    return Table(headers, tuple(rows), frozenset({1, 2, 4}))
+
+
+def _first(order: Sequence[str], names: Iterable[str]) -> tuple[str, ...]:
+    """`names`, those of `order` first: what is read from JSON comes sorted by letter."""
+    there = list(names)
+    return tuple(dict.fromkeys([name for name in order if name in there] + there))
 
 
 def mistakes(report: EvaluationReport, most: int = 6) -> Table:
@@ -182,7 +229,7 @@ def duration(seconds: float) -> str:
 
 def signed(value: float, digits: int) -> str:
     """A difference with its sign, which is a real minus."""
-    return f"{value:+.{digits}f}".replace("-", "−")
+    return f"{value:+.{digits}f}".replace("-", "−") if value else "0"
 
 
 def _shown(value: float | None) -> str:
