@@ -16,7 +16,9 @@ from modelyard.storage.code import pack, unpack
 
 NAMES = st.text("abcdefgh_é", min_size=1, max_size=8)
 TREES = st.dictionaries(
-    st.lists(NAMES, min_size=1, max_size=3).map(lambda parts: "/".join(["d" + p for p in parts[:-1]] + ["f" + parts[-1]])),
+    st.lists(NAMES, min_size=1, max_size=3).map(
+        lambda parts: "/".join(["d" + p for p in parts[:-1]] + ["f" + parts[-1]])
+    ),
     st.binary(max_size=50),
     min_size=1,
     max_size=6,
