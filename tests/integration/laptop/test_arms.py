@@ -328,3 +328,19 @@ def test_a_new_attempt_on_the_same_arm_restarts_nothing(fleet):
     assert (after.rollout, after.ready) == ("digits-00002", 1)
     assert after.resource_version != before.resource_version
     assert len(fleet.started) == 1
+
+
+def test_a_deployment_whose_wish_was_deleted_leaves_nothing_behind(fleet, router, share):
+    for name, version in (("a1", "1"), ("a2", "2")):
+        fleet.arms.ensure(KEY, wanted(name, version))
+        fleet.ready(name, 1)
+    share(a1=95, a2=5)
+    fleet.arms.forget(keep=[KEY])
+    assert len(fleet.arms.arms(KEY)) == 2
+    fleet.arms.forget(keep=[])
+    wait_until(lambda: not fleet.arms.arms(KEY), deadline_s=20, what="the end of both arms")
+    assert all(server.stopped.is_set() for server in fleet.started)
+    wait_until(
+        lambda: httpx.post(router.url + "/predictions/digits").status_code == 404, deadline_s=5, what="the route's end"
+    )
+    fleet.arms.ensure("other/digits", wanted("a1"))  # its name is free again

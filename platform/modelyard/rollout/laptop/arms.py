@@ -6,7 +6,7 @@ What was asked stands in `arms.json`; servers die with the yard, and a yard that
 import shutil
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import field, replace
 from pathlib import Path
 
@@ -156,6 +156,14 @@ class LaptopArms:
                 raise Conflict(f"the route of {key} names {name}", do="take it out of the weights first")
             self._keep(key, name, wanted.arm, retiring=True)
             self._leave(key, name)
+
+    def forget(self, keep: Collection[str]) -> None:
+        """Take every deployment off the air whose key is not in `keep`: its wish was deleted. May be repeated."""
+        with self._lock:
+            for key in set(self._asked.arms) - set(keep):
+                self._router.set_weights(key, {}, expected=self._router.weights(key).resource_version)
+                for name, wanted in self._asked.arms[key].items():
+                    self.retire(key, name, expected=str(wanted.version))
 
     # Behind it.
 

@@ -30,7 +30,7 @@ from modelyard.rollout.laptop.routes import (
 )
 from modelyard.rollout.observation import Weights
 from modelyard.spec.codec import from_json, to_json
-from modelyard.spec.deployment import DeploymentSpec
+from modelyard.spec.deployment import DeploymentSpec, Traffic
 from modelyard.storage.atomic import write_text
 
 _CONFIRM_S = 5.0
@@ -174,9 +174,11 @@ class EnvoyRouter:
         """Make an arm known; it gets no traffic before a weight says so. Its deployment's traffic settings apply.
 
         Raises:
-            BadInput: another deployment serves a model of this name, or the wished port is taken.
+            BadInput: another deployment serves a model of this name, the wished port is taken, or there is no sense
+                in the traffic settings.
         """
         traffic = serving.traffic
+        _check(traffic)
         with self._lock:
             before = self._asked.routes.get(key, Route(key=key, model=serving.model.name))
             after = replace(
@@ -214,7 +216,10 @@ class EnvoyRouter:
                 raise Conflict(
                     f"the route of {key} names {arm} ({route.weights[arm]} %)", do="take it out of the weights first"
                 )
-            self._put(replace(route, arms={name: version for name, version in route.arms.items() if name != arm}))
+            left = {name: version for name, version in route.arms.items() if name != arm}
+            others = {other: one for other, one in self._asked.routes.items() if other != key}
+            # The last arm takes its deployment's paths and port with it.
+            self._change(routes={**others, key: replace(route, arms=left)} if left else others)
             self._publish(self._asked.routes.values())
             name = cluster_name(key, arm)
             self._endpoints.pop(name, None)
@@ -306,6 +311,16 @@ class EnvoyRouter:
         if self._written.get(name) != text:
             write_text(self._folder / name, text)  # a move: that is what Envoy watches for
             self._written[name] = text
+
+
+def _check(traffic: Traffic) -> None:
+    """Refuse what Envoy would take for "no limit", or not take at all and go on with what it had."""
+    if traffic.timeout.seconds < 0.001:
+        raise BadInput(f"traffic.timeout {traffic.timeout} is no time", do="write a length of time, like 15s")
+    if not 0 <= traffic.retries <= 10:
+        raise BadInput(f"traffic.retries is {traffic.retries}", do="write a number from 0 to 10")
+    if traffic.port is not None and not 1 <= traffic.port <= 65535:
+        raise BadInput(f"traffic.port {traffic.port} is no port", do="write a number from 1 to 65535, or leave it out")
 
 
 def _listening(envoy: Envoy) -> set[int]:

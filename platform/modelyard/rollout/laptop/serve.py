@@ -73,7 +73,7 @@ class Services:
         )
 
     def mend(self) -> None:
-        """Start again what died.
+        """Start again what died, and let go what nobody wishes any more.
 
         Raises:
             ModelyardError: it did not come up.
@@ -83,6 +83,7 @@ class Services:
             self._mlflow.stop(0.0)
             self._start_mlflow()
         self.router.start()
+        self.arms.forget(keep=self.world.records.keys())
 
     def stop(self) -> None:
         """End everything at the same time, within seconds."""
