@@ -65,6 +65,12 @@ def test_inconclusive_says_how_many_examples_would_do():
     assert f"{answer.needed:,} would do" in answer.verdict.message
 
 
+def test_what_is_not_defined_is_said_to_be_so():
+    answer = decided(LEAST, math.nan, math.nan, math.nan)
+    assert "not defined" in answer.verdict.message
+    assert answer.needed is None
+
+
 def test_on_the_limit_no_number_would_do():
     assert decided(LEAST, 0.85, 0.9, 0.95).needed is None
 

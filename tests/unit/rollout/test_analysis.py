@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelyard.errors import BadInput
-from modelyard.rollout import analysis, streams
+from modelyard.rollout import analysis, bets, streams
 from modelyard.rollout.evidence import HISTORY
 from modelyard.rollout.observation import Counts
 from modelyard.spec.codec import from_json, to_json
@@ -145,6 +145,71 @@ def test_a_canary_that_turns_bad_after_a_long_good_time_is_caught():
     said = analysis.verdict(evidence, ERRORS_ONLY, now=700.0)
     assert said is not None
     assert said.outcome == Outcome.FAILED
+
+
+def test_a_canary_that_turns_from_as_bad_to_worse_is_caught_within_100_requests():
+    """Hundreds of looks at 10 % errors on both arms speak for it; a stake that begins late does not know of them."""
+    readings = [(_plain(at, 1000 + 100 * at, 100 + 10 * at), _plain(at, 10 * at, at)) for at in range(600)]
+    stable, canary = readings[-1]
+    readings += [
+        (_plain(599 + at, stable.requests + 100 * at, stable.errors + 10 * at),
+         _plain(599 + at, canary.requests + 10 * at, canary.errors + 6 * at))
+        for at in range(1, 11)
+    ]  # fmt: skip
+    assert analysis.verdict(_fed(readings[:600]), ERRORS_ONLY, now=600.0).outcome == Outcome.SUCCESSFUL
+    assert analysis.verdict(_fed(readings), ERRORS_ONLY, now=610.0).outcome == Outcome.FAILED
+
+
+def test_old_success_is_not_carried_on_for_ever():
+    evidence = _fed(_steady(2000))
+    assert evidence.trials[0].log_e <= analysis.success_threshold(ERRORS_ONLY) + 3.0 + 1e-9
+
+
+def test_surely_worse_but_within_the_margin_is_not_failed():
+    wide = Analysis(metrics=(replace(ERRORS, margin=MetricMargin(type="Absolute", value=Percentage("20%"))),))
+    readings = [(_plain(at, 1000 + 100 * at), _plain(at, 20 * at, at)) for at in range(300)]  # 5 % against 0 %
+    evidence = _fed(readings, wide)
+    assert evidence.alarms[0].log_e > analysis.alarm_threshold(wide)
+    assert analysis.verdict(evidence, wide, now=300.0).outcome == Outcome.SUCCESSFUL
+
+
+def test_all_metrics_share_the_risk_of_a_false_alarm():
+    assert analysis.alarm_threshold(ERRORS_ONLY) == pytest.approx(math.log(1 / 0.01))
+    assert analysis.alarm_threshold(BOTH) == pytest.approx(math.log(2 / 0.01))
+    assert analysis.success_threshold(BOTH) == pytest.approx(math.log(1 / 0.05))
+
+
+def test_one_metric_that_is_not_yet_sure_holds_the_verdict_back():
+    slow = replace(BOTH, max_duration=Duration("10h"))
+    rng = random.Random(3)
+    stable, canary = Arm(rng).serve(2000), Arm(rng, slower=1.35)
+    evidence = analysis.begin(slow, now=0.0)
+    errors_sure = 0
+    for at in range(60):
+        evidence = analysis.look(evidence, slow, now=at, stable=stable.counts(at), canary=canary.counts(at))
+        sure = {trial.metric: trial.log_e >= analysis.success_threshold(slow) for trial in evidence.trials}
+        if sure["error-rate"] and not sure["latency-p90"]:
+            errors_sure += 1
+            assert analysis.verdict(evidence, slow, now=at) is None
+        stable.serve(20)
+        canary.serve(5)
+    assert errors_sure > 5
+
+
+@pytest.mark.parametrize("margin", [0.1, 0.25, 0.5, 1.0])
+def test_the_bound_for_the_canary_never_lies_above_the_margin(margin):
+    """So that a canary that is slower by the margin or more belongs to the null, and `missRate` holds for it."""
+    rng = random.Random(1)
+    stable, canary = Arm(rng).serve(3000), Arm(rng).serve(1)
+    evidence = analysis.begin(BOTH, now=0.0)
+    evidence = analysis.look(evidence, BOTH, now=0, stable=stable.counts(0), canary=canary.counts(0))
+    at = bets.bounds_of(evidence.answers, "latency-p90", margin)
+    x, y, z = BOUNDS[at.stable], BOUNDS[at.canary], BOUNDS[at.alarm]
+    assert x <= 4 * math.exp(0.35 * 1.2816) * 1.05
+    assert evidence.answers.stable.share_over(at.stable) >= 0.1 > evidence.answers.stable.share_over(at.alarm)
+    assert z / x == pytest.approx(1.0488, abs=1e-3)
+    assert y <= x * (1 + margin) * bets.SLACK
+    assert BOUNDS[at.canary + 1] > x * (1 + margin) * bets.SLACK
 
 
 def test_no_verdict_before_min_requests_on_both_arms():

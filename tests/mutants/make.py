@@ -1,0 +1,99 @@
+"""Write the mutants as patches: small mistakes that would make a decision wrong. Run again when the code has moved.
+
+python tests/mutants/make.py
+"""
+
+import difflib
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PLATFORM = "platform/modelyard"
+MUTANTS = [
+    # name, file, what stands there, what the mutant says
+    ("alarm-not-shared-by-metrics", "rollout/analysis.py",
+     "math.log(len(spec.metrics) / spec.false_alarm_rate.fraction)", "math.log(1 / spec.false_alarm_rate.fraction)"),
+    ("alarm-without-the-margin", "rollout/analysis.py", "and trial.beyond:", "and True:"),
+    ("success-of-the-best-metric", "rollout/analysis.py",
+     "len(logs) == len(spec.metrics) and min(logs) >=", "len(logs) == len(spec.metrics) and max(logs) >="),
+    ("success-of-some-metrics", "rollout/analysis.py",
+     "if logs and len(logs) == len(spec.metrics) and", "if logs and"),
+    ("success-sign-flipped", "rollout/analysis.py",
+     "return -math.log(spec.miss_rate.fraction)", "return math.log(spec.miss_rate.fraction)"),
+    ("min-requests-forgotten", "rollout/analysis.py",
+     "if evidence.counted(metric.name) >= spec.min_requests]", "if True]"),
+    ("max-duration-never-comes", "rollout/analysis.py",
+     "if waited < spec.max_duration.seconds:", "if waited <= spec.max_duration.seconds * 9:"),
+    ("late-start-forgotten", "rollout/bets.py", "RESERVE = 0.2", "RESERVE = 1e-300"),
+    ("surge-forgotten", "rollout/evidence.py", "return self.excess > 0 or self.surge >= SURGE",
+     "return self.excess > 0"),
+    ("cap-forgotten", "rollout/bets.py", "min(trial.log_e + worth, cap)", "trial.log_e + worth"),
+    ("null-without-its-margin", "rollout/bets.py",
+     "Null(above=True, shift=margin)", "Null(above=True, shift=margin / 2)"),
+    ("latency-bound-above-the-margin", "rollout/bets.py",
+     "max(below, bisect_right(stream.bounds, limit) - 1)", "max(below, bisect_right(stream.bounds, limit))"),
+    ("missing-arm-is-zero", "rollout/streams.py",
+     "if new_stable[-1] and new_canary[-1]:", "if new_stable[-1] or new_canary[-1]:"),
+    ("warm-up-counted", "rollout/streams.py", "if stream.warmup_left > 0:", "if stream.warmup_left > 10**9:"),
+    ("reset-counted", "rollout/streams.py", "if min(block) < 0:", "if min(block) < -(10**12):"),
+    ("late-reading-restarts-a-block", "rollout/streams.py",
+     "(stream if at <= stream.opened_at else", "(stream if at < 0 else"),
+    ("pooled-totals", "rollout/streams.py", "        return stream.open_at(at, *rows), Closed(new_stable, new_canary)",
+     "        return stream, Closed(new_stable, new_canary)"),
+    ("e-value-without-its-bound", "statistics/evalues.py", "return ratio - total * math.log(max(1.0, bound))",
+     "return ratio + 0.01"),
+    ("closest-point-of-one-arm", "statistics/evalues.py",
+     "both = (stable * bet.stable + canary * bet.canary) / (stable + canary)", "both = bet.stable"),
+    ("wilson-is-wald", "statistics/intervals.py",
+     "middle = (share + z * z / (2 * total)) / shrink", "middle = share"),
+    ("tango-sign-flipped", "statistics/intervals.py",
+     "excess = gained - lost - total * delta", "excess = lost - gained - total * delta"),
+    ("one-sided-quantile", "statistics/intervals.py",
+     "return NormalDist().inv_cdf((1 + confidence) / 2)", "return NormalDist().inv_cdf(confidence)"),
+    ("mcnemar-point-left-out", "statistics/paired.py",
+     "return at_least(gained, gained + lost, 0.5)", "return at_least(gained + 1, gained + lost, 0.5)"),
+    ("holm-without-steps", "statistics/paired.py", "alpha / len(left)", "alpha / len(items)"),
+    ("holm-without-correction", "statistics/paired.py", "alpha / len(left)", "alpha"),
+    ("bootstrap-not-paired", "statistics/bootstrap.py",
+     "rng = np.random.default_rng(seed)\n    step", "rng = np.random.default_rng()\n    step"),
+    ("acceleration-forgotten", "statistics/bootstrap.py", "(1 - skew * z)", "1"),
+    ("point-instead-of-bound", "evaluation/rules.py",
+     "low, high = sorted((sign * (metric.low - limit), sign * (metric.high - limit)))",
+     "low = high = sign * (metric.value - limit)"),
+    ("bound-on-the-limit-fails", "evaluation/rules.py", "if low >= 0:", "if low > 0:"),
+    ("margin-sign-flipped", "evaluation/rules.py",
+     "difference.low + margin,\n", "difference.low - margin,\n"),
+    ("equal-is-better", "evaluation/rules.py", "elif low == 0:", "elif low == 2:"),
+    ("nan-passes", "evaluation/rules.py",
+     "if not (math.isfinite(low) and math.isfinite(high)):", "if math.isfinite(low) and False:"),
+    ("missing-champion-passes", "evaluation/rules.py", "if sides.missing is not None:", "if False:"),
+    ("loss-counted-as-gain", "evaluation/measure.py",
+     'sign = 1.0 if known.better == "higher" else -1.0\n\n', "sign = 1.0\n\n"),
+    ("inconclusive-promotes", "evaluation/gate.py",
+     "for outcome in (Outcome.FAILED, Outcome.INCONCLUSIVE):", "for outcome in (Outcome.FAILED,):"),
+    ("other-examples-compared", "evaluation/gate.py",
+     "if place.keys() != set(candidate.ids) or len(champion.ids) != len(candidate.ids):", "if False:"),
+    ("slices-uncorrected", "evaluation/gate.py", "if len(parts) == 1 or not worst:", "if True:"),
+]  # fmt: skip
+
+
+def main() -> None:
+    """Write every mutant, and complain of those whose place is gone."""
+    folder = Path(__file__).parent
+    for old in folder.glob("*.patch"):
+        old.unlink()
+    for name, file, there, instead in MUTANTS:
+        path = f"{PLATFORM}/{file}"
+        text = (ROOT / path).read_text()
+        if text.count(there) != 1:
+            raise SystemExit(f"{name}: {there!r} stands {text.count(there)} times in {path}")
+        mutant = text.replace(there, instead)
+        lines = difflib.unified_diff(
+            text.splitlines(keepends=True), mutant.splitlines(keepends=True), f"a/{path}", f"b/{path}"
+        )
+        (folder / f"{name}.patch").write_text("".join(lines))
+    sys.stdout.write(f"{len(MUTANTS)} mutants\n")
+
+
+if __name__ == "__main__":
+    main()
