@@ -18,6 +18,7 @@ from modelyard.data.shards import SplitReader, plain
 from modelyard.errors import BadInput
 from modelyard.model.recipe import Loaded, RecipeError
 from modelyard.processes import die_with_parent
+from modelyard.training.held import HeldShards
 from modelyard.training.plan import Places
 
 Batch = dict[str, Any]
@@ -34,10 +35,13 @@ class Feed:
         self._dataset = loaded.dataset(split)
         self._folder, self._split = folder, split
         self._reader: SplitReader | None = None
+        self._held: HeldShards | None = None
         if self._dataset is None:
             self.lengths: tuple[int, ...] = self.reader.lengths
         else:
             self.lengths = (len(self._dataset),)
+        if self._dataset is None and not workers and HeldShards.fits(loaded, self.reader):
+            self._held = HeldShards(loaded, self.reader)
 
     @property
     def reader(self) -> SplitReader:
@@ -57,9 +61,9 @@ class Feed:
         """
         if self._dataset is not None:
             return self.loaded.collate([self._item(epoch, int(place)) for place in places])
-        columns = self.reader.take(places)
         if not self.loaded.defines("example"):
-            return self.loaded.batch(columns)
+            return self._held.take(places) if self._held else self.loaded.batch(self.reader.take(places))
+        columns = self.reader.take(places)
         rows = [{name: plain(values[at]) for name, values in columns.items()} for at in range(len(places))]
         return self.loaded.collate(
             [

@@ -78,9 +78,14 @@ def make_optimizer(spec: Optimizer, params: list[nn.Parameter]) -> torch.optim.O
     """
     check_optimizer(spec)
     cls: Any = optimizer_class(spec.name)
-    decay = {"weight_decay": spec.weight_decay} if "weight_decay" in inspect.signature(cls).parameters else {}
+    known = inspect.signature(cls).parameters
+    options = _as_tuples(spec.options)
+    if "weight_decay" in known:
+        options["weight_decay"] = spec.weight_decay
+    if "fused" in known and not {"foreach", "differentiable", "capturable"} & set(options):
+        options.setdefault("fused", True)  # one kernel instead of a dozen small ones for each parameter
     try:
-        made: torch.optim.Optimizer = cls(params, lr=spec.lr, **decay, **_as_tuples(spec.options))
+        made: torch.optim.Optimizer = cls(params, lr=spec.lr, **options)
     except (TypeError, ValueError, RuntimeError) as error:
         raise BadInput(f"train.optimizer: {cls.__name__} refuses these values ({error})", do="correct them") from None
     return made

@@ -95,7 +95,7 @@ class Trainer:
         self.teller.tell("start", epoch=at.epoch, step=at.step, epochs=self.spec.epochs, curves=len(at.curves))
         done, spent = 0, 0.0
         while at.epoch < self.spec.epochs and not self._over(at):
-            at, examples, seconds = self._epoch(at)
+            at, examples, seconds = self.epoch(at)
             done, spent = done + examples, spent + seconds
         if self.best:
             own = self.model.state_dict()
@@ -110,7 +110,7 @@ class Trainer:
             origin=self.origin,
         )
 
-    def _epoch(self, at: Position) -> tuple[Position, int, float]:
+    def epoch(self, at: Position) -> tuple[Position, int, float]:
         """The rest of one epoch; gives the position after it, and examples and seconds of its training steps."""
         began, examples, spec = time.perf_counter(), 0, self.spec
         lr = 0.0

@@ -1,0 +1,138 @@
+"""Training throughput: our trainer against a hand-written DDP loop on the same model, data, batches and processes.
+
+    .venv/bin/python benchmarks/trainer_throughput.py
+
+Both run in the same processes, epoch by epoch in turns, so that whatever else the machine does hits both. Only training
+steps are timed. The hand-written loop is the best we know to write: all data in memory as one tensor, one index per
+batch, no DataLoader. Lightning takes part where it is installed. Aim: at least 0.97 of the hand-written loop.
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from modelyard.data.prepare import prepare
+from modelyard.data.prepared import load_prepared
+from modelyard.data.shards import SplitReader
+from modelyard.model.recipe import Facts, open_recipe
+from modelyard.spec.data import Data, Splits
+from modelyard.spec.train import Optimizer, RecipeRef, Train
+from modelyard.training.job import TrainJob
+from modelyard.training.progress import Teller
+from modelyard.training.resume import Position
+from modelyard.training.trainer import Trainer
+
+EXAMPLES = Path(__file__).parent.parent / "examples" / "digits"
+LR = 1e-3
+
+
+def main() -> None:
+    """Measure and print one line of JSON for each model."""
+    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    arguments.add_argument("--processes", type=int, default=2)
+    arguments.add_argument("--rounds", type=int, default=9)
+    arguments.add_argument("--batch", type=int, default=32)
+    given = arguments.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        data = _digits(work)
+        for recipe in ("Mlp", "Cnn"):
+            store, answer = work / f"{recipe}.store", work / f"{recipe}.json"
+            asked = (str(data), recipe, str(store), str(answer), given.processes, given.rounds, given.batch)
+            mp.start_processes(_process, asked, nprocs=given.processes, start_method="fork")
+            print(answer.read_text())
+
+
+def _digits(work: Path) -> Path:
+    """The bundled digits four times over, so that an epoch is long enough to be timed."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    images = np.concatenate([digits.images.astype(np.float32) + 0.001 * copy for copy in range(4)])
+    np.savez(work / "digits.npz", image=images, label=np.tile(digits.target.astype(str), 4))
+    splits = Splits(train=0.9, validation=0.05, test=0.05, seed=1)
+    prepare(Data(source="digits.npz", splits=splits), base=work, out=work / "data")
+    return work / "data"
+
+
+def _process(rank: int, data: str, recipe: str, store: str, answer: str, world: int, rounds: int, batch: int) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
+    prepared = load_prepared(Path(data))
+    loaded = open_recipe(EXAMPLES, f"recipe.py:{recipe}", {"width": 32}, Facts.from_json(prepared.facts))
+    job = TrainJob(
+        train=Train(
+            recipe=RecipeRef(use=f"recipe.py:{recipe}", with_={"width": 32}), optimizer=Optimizer(lr=LR),
+            epochs=10**6, batch_size=batch,
+        ),
+        data=data, data_fingerprint=prepared.fingerprint, code="", code_digest="",
+    )  # fmt: skip
+    trainer = Trainer(
+        job, loaded, checkpoints=Path(answer).with_suffix(".checkpoints"), rank=rank, world=world, teller=Teller(None)
+    )
+    trainer.saved_at = float("inf")  # checkpoints are no part of this
+    by_hand = _ByHand(data, loaded.model(), loaded, rank, world, batch)
+    ours: list[float] = []
+    theirs: list[float] = []
+    at = Position()
+    for _ in range(rounds + 1):
+        theirs.append(by_hand.epoch())
+        at, examples, seconds = trainer.epoch(at)
+        ours.append(examples * world / seconds)
+    ratios = [one / other for one, other in zip(ours[1:], theirs[1:], strict=True)]  # the first round warms up
+    if rank == 0:
+        result = {
+            "model": recipe, "processes": world, "batch": batch,
+            "ours_examples_per_s": round(statistics.median(ours[1:])),
+            "by_hand_examples_per_s": round(statistics.median(theirs[1:])),
+            "ratio": round(statistics.median(ratios), 3), "ratios": [round(ratio, 3) for ratio in ratios],
+        }  # fmt: skip
+        Path(answer).write_text(json.dumps(result))
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+class _ByHand:
+    """What one writes without us."""
+
+    def __init__(self, data: str, model: nn.Module, loaded: object, rank: int, world: int, batch: int) -> None:
+        reader = SplitReader(Path(data), "train")
+        whole = loaded.batch(reader.take(np.arange(len(reader))))
+        self.images, self.labels = whole["image"], whole["label"]
+        self.model = DistributedDataParallel(model)
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=LR)
+        self.rank, self.world, self.batch = rank, world, batch
+        self.epochs = 0
+
+    def epoch(self) -> float:
+        """One epoch; gives examples per second of all processes."""
+        dist.barrier()
+        began, seen = time.perf_counter(), 0
+        self.epochs += 1
+        order = torch.randperm(len(self.labels), generator=torch.Generator().manual_seed(self.epochs))
+        step = self.batch * self.world
+        for first in range(0, len(order) - step + 1, step):
+            mine = order[first + self.rank * self.batch : first + (self.rank + 1) * self.batch]
+            images, labels = self.images[mine], self.labels[mine]
+            loss = nn.functional.cross_entropy(self.model(images), labels)
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            self.optimizer.step()
+            seen += len(mine)
+            if not torch.isfinite(loss):
+                raise ArithmeticError("NaN")
+        return seen * self.world / (time.perf_counter() - began)
+
+
+if __name__ == "__main__":
+    main()
