@@ -293,3 +293,17 @@ def test_an_inconclusive_analysis_can_be_held_for_people_instead_of_rolled_back(
     it.patch(commands.promote(it.attempt))
     it.run()
     assert it.stable == "2"
+
+
+def test_a_version_that_came_in_by_retry_may_come_again_by_its_alias() -> None:
+    it = FakeWorld()
+    it.wish()
+    it.bring("1")
+    it.bring("2", errors=0.5)
+    it.errors[digest_of("2")] = 0.0
+    it.patch(commands.retry(it.deployment, it.rollouts))
+    it.run()
+    it.bring("3")
+    it.alias("2")
+    it.run()
+    assert it.stable == "2"
