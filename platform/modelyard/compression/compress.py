@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from modelyard import errors
@@ -19,6 +19,7 @@ from modelyard.model.predictor import FolderError, verify
 from modelyard.processes import Child, spawn
 from modelyard.spec.codec import from_json, to_json
 from modelyard.spec.gates import Compress
+from modelyard.spec.metrics import OwnMetric
 from modelyard.storage.atomic import write_text
 
 __all__ = ["CompressionReport", "VariantResult", "compress"]
@@ -38,6 +39,7 @@ def compress(
     threads: int,
     work: Path,
     out: Path,
+    declared: Mapping[str, OwnMetric] | None = None,
     progress: Progress | None = None,
 ) -> CompressionReport:
     """Make variants of a model, measure them beside it, and choose the one that serves.
@@ -50,6 +52,7 @@ def compress(
         threads: threads within one operation, as the server will have.
         work: scratch space; code is unpacked there.
         out: folder to which each variant's model folder `<name>/` is written.
+        declared: the recipe's own metrics as the project declares them: which way is better.
         progress: told what happens, and which share of the work is done.
 
     Raises:
@@ -72,6 +75,7 @@ def compress(
             work=str(work.resolve()),
             out=str(bench.resolve() / "variants"),
             began=began,
+            declared=declared or {},
         )
         report = _run(job, bench, progress or (lambda *_: None))
         for result in report.variants:

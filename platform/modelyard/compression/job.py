@@ -1,9 +1,12 @@
 """What is asked of the bench: the line between the caller's process and its own."""
 
+from collections.abc import Mapping
+from dataclasses import field
 from pathlib import Path
 
 from modelyard.record import record
 from modelyard.spec.gates import Compress
+from modelyard.spec.metrics import OwnMetric
 
 
 @record
@@ -19,6 +22,8 @@ class Job:
     work: str
     out: str
     began: float
+    declared: Mapping[str, OwnMetric] = field(default_factory=dict)
+    """The recipe's own metrics: which way is better."""
 
     def folder(self, name: str) -> Path:
         """The model folder of a variant."""

@@ -82,7 +82,7 @@ def judge_task(pipe: Connection, job: Job, name: str) -> None:
                     lone_s=min(_time(predictor, one, 3)),
                     full_s=min(_time(predictor, many, 3)),
                     outputs=_flat(predictor.outputs(rows)),
-                    report=evaluate(folder, data, SPLIT, work=work, out=None),
+                    report=evaluate(folder, data, SPLIT, declared=job.declared, work=work, out=None),
                 ),
             )
         )

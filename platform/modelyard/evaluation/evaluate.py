@@ -1,7 +1,7 @@
 """Stage 3: a model on a split, example by example, with metrics and their intervals."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from modelyard.evaluation.report import Bin, EvaluationReport, Metric
 from modelyard.model.predictor import digest_of
 from modelyard.model.recipe import Loaded, RecipeError
 from modelyard.spec.codec import to_json
+from modelyard.spec.metrics import OwnMetric
 from modelyard.storage.atomic import write_text
 
 FILE = "evaluation.json"
@@ -36,6 +37,7 @@ def evaluate(
     split: str,
     *,
     slices: Sequence[str] = (),
+    declared: Mapping[str, OwnMetric] | None = None,
     work: Path,
     out: Path | None = None,
     progress: Progress | None = None,
@@ -47,6 +49,7 @@ def evaluate(
         data: the folder that `prepare` wrote.
         split: its name.
         slices: columns whose values gates judge one by one.
+        declared: the recipe's own metrics as the project declares them: which way is better.
         work: where the model's code is unpacked.
         out: where `evaluation.json` is written, if anywhere.
         progress: is told what is done, and which share of it.
@@ -61,7 +64,7 @@ def evaluate(
         raise BadInput(f"split {split!r} has no examples", do="give it a larger share in data.splits")
     with opened(model, work) as predictor:
         kept = answers(predictor, reader, slices=slices, progress=progress)
-        own, replicates, less = _own_metrics(predictor.recipe, kept)
+        own, replicates, less = _own_metrics(predictor.recipe, kept, declared or {})
         classes = classes_of(reader.prepared.facts.get("classes") or (), predictor.recipe.facts.classes)
         variant = predictor.description.variant
     kind = reader.prepared.facts["label"]["kind"]
@@ -98,16 +101,17 @@ def _whole(values: Sequence[Any], kept: Answers) -> tuple[Any, ...]:
 
 
 def _own_metrics(
-    recipe: Loaded, kept: Answers
+    recipe: Loaded, kept: Answers, declared: Mapping[str, OwnMetric]
 ) -> tuple[dict[str, Metric], dict[str, tuple[float, ...]], tuple[str, ...]]:
     """The recipe's own metrics, their resamples, and those for which less is better.
 
-    A function says so itself with an attribute `lower_is_better`; else its name's last word does (`…-loss`, `…_error`).
+    The project's declaration says which; of a metric that it does not name, an attribute `lower_is_better` of the
+    function or its name's last word (`…-loss`, `…_error`). No gate can name such a one.
     """
     functions = recipe.metrics()
     if not functions:
         return {}, {}, ()
-    declared = recipe.recipe.metrics()
+    given = recipe.recipe.metrics()
     picks = own_indices(len(kept.ids))
     metrics: dict[str, Metric] = {}
     replicates: dict[str, tuple[float, ...]] = {}
@@ -125,7 +129,8 @@ def _own_metrics(
                 do="let it return nan where it is not defined",
             ) from error
         last = name.replace("_", "-").split("-")[-1].lower()
-        if getattr(declared[name], "lower_is_better", last in _LESS):
+        guessed = getattr(given[name], "lower_is_better", last in _LESS)
+        if declared[name].better == "lower" if name in declared else guessed:
             less.append(name)
         replicates[name] = tuple(round(one, 7) for one in drawn)
         metrics[name] = Metric(value=value, low=value, high=value)

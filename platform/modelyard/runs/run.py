@@ -124,9 +124,11 @@ class Way:
             "data": data.value.fingerprint,
             "code": self.code.digest,
             "weights": weights.digest if weights else None,
+            "declared": self.declared() if spec.early_stopping else {},
         }
         result = walk.result(Stage.TRAIN, TrainedModel, settings, act, resumable=True)
-        told = f"{len(result.value.epochs)} epochs, {result.value.world_size} processes"
+        epochs = _count(len(result.value.epochs), "epoch", "epochs")
+        told = f"{epochs}, {_count(result.value.world_size, 'process', 'processes')}"
         if result.value.epochs:
             told += f", validation loss {result.value.epochs[-1].validation_loss:.4f}"
         walk.note(Stage.TRAIN, began=began, result=result, message=told)
@@ -147,19 +149,42 @@ class Way:
     def report(self, data: Result[PreparedData], model: Path) -> Result[EvaluationReport]:
         """The evaluation of one model on the test split: made once for each pair of digests."""
         slices = tuple(sorted({rule.slice for rule in self.project.gates if rule.slice}))
-        settings = {"model": digest_of(model), "split": data.value.digests["test"], "slices": slices}
+        settings = {
+            "model": digest_of(model),
+            "split": data.value.digests["test"],
+            "slices": slices,
+            "declared": self.declared(),
+        }
 
         def act(out: Path) -> EvaluationReport:
             progress = self.walk.progress(Stage.EVALUATE)
-            return evaluate(model, data.folder, "test", slices=slices, work=self.work, out=out, progress=progress)
+            return evaluate(
+                model,
+                data.folder,
+                "test",
+                slices=slices,
+                declared=self.project.metrics,
+                work=self.work,
+                out=out,
+                progress=progress,
+            )
 
         return self.walk.result(Stage.EVALUATE, EvaluationReport, settings, act)
+
+    def declared(self) -> dict[str, Any]:
+        """The recipe's own metrics as the project declares them; part of the key of what depends on their direction."""
+        return {name: to_data(metric) for name, metric in self.project.metrics.items()}
+
+    def values(self, report: EvaluationReport) -> dict[str, float]:
+        """The metrics of a report; those that a gate names come first, since they decide."""
+        gated = [rule.metric for rule in self.project.gates if rule.metric in report.metrics]
+        return {name: report.metrics[name].value for name in dict.fromkeys([*gated, *report.metrics])}
 
     def evaluate(self, data: Result[PreparedData], model: Path) -> None:
         """Stage 3."""
         began = self.walk.begin(Stage.EVALUATE)
         result = self.report(data, model)
-        values = {name: metric.value for name, metric in result.value.metrics.items()}
+        values = self.values(result.value)
         self.walk.keep(metrics=values)
         self.walk.note(Stage.EVALUATE, began=began, result=result, message=_shown(values))
 
@@ -199,12 +224,21 @@ class Way:
             "compress": to_data(spec),
             "split": data.value.digests["validation"],
             "batchSize": batch_size,
+            "declared": self.declared(),
         }
 
         def act(out: Path) -> CompressionReport:
             progress = walk.progress(Stage.COMPRESS)
             return compress(
-                model, data.folder, spec, batch_size=batch_size, threads=1, work=self.work, out=out, progress=progress
+                model,
+                data.folder,
+                spec,
+                batch_size=batch_size,
+                threads=1,
+                work=self.work,
+                out=out,
+                declared=self.project.metrics,
+                progress=progress,
             )
 
         result = walk.result(Stage.COMPRESS, CompressionReport, settings, act)
@@ -212,7 +246,7 @@ class Way:
         report = self.report(data, chosen)
         judged = self.judge(report, data, champion)
         verdict = judged.value.verdict
-        values = {name: metric.value for name, metric in report.value.metrics.items()}
+        values = self.values(report.value)
         walk.keep(metrics=values)
         told = f"chose {result.value.chosen} of {len(result.value.variants)} variants; {_shown(values)}"
         more: dict[str, Result[Any]] = {"served": report, "gates": judged}
@@ -335,6 +369,10 @@ def _let_through(verdict: Verdict, value: T) -> T:
     if not verdict.lets_through:
         raise Refused(verdict)
     return value
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"
 
 
 def _shown(values: Mapping[str, float]) -> str:

@@ -10,6 +10,7 @@ from modelyard.evaluation.gate import gate
 from modelyard.evaluation.report import EvaluationReport
 from modelyard.spec.codec import from_json, to_json
 from modelyard.spec.gates import GateRule, Margin
+from modelyard.spec.metrics import OwnMetric
 
 
 def test_every_example_is_in_the_report(yard):
@@ -49,6 +50,18 @@ def test_the_recipes_own_metrics_stand_beside_ours_with_intervals(yard):
     assert any("undefined" in note for note in report.notes)
     rules = (GateRule(metric="hits", at_least=0.5), GateRule(metric="cost-error", at_most=2.0))
     assert gate(report, None, rules).verdict.lets_through
+
+
+@pytest.mark.parametrize("better", ["lower", "higher"])
+def test_an_own_metric_is_judged_in_the_direction_that_the_project_declares(yard, better):
+    data, declared = yard.data(size=300), {"hits": OwnMetric(better=better), "cost-error": OwnMetric(better=better)}
+    good = evaluate(yard.model("good"), data, "test", declared=declared, work=yard.work)
+    bad = evaluate(yard.model("bad", noise=2.0), data, "test", declared=declared, work=yard.work)
+    assert good.metrics["hits"].better == good.metrics["cost-error"].better == better
+    for metric, wanted in (("hits", "higher"), ("cost-error", "lower")):
+        rules = (GateRule(metric=metric, not_worse_than_champion=Margin(margin=0.02)),)
+        expected = "Passed" if better == wanted else "Failed"
+        assert gate(good, bad, rules).verdict.outcome == expected
 
 
 def test_a_better_model_passes_and_a_worse_one_does_not(yard):
