@@ -8,9 +8,11 @@ never mix: inside `recipe_in` only its own folder is importable, and on the way 
 import importlib
 import importlib.util
 import inspect
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path, PurePosixPath
 from types import ModuleType
 from typing import Any, Protocol
@@ -115,7 +117,13 @@ def _take_away(folders: list[Path]) -> dict[str, ModuleType]:
 def _lies_in(module: ModuleType, root: Path) -> bool:
     origin = getattr(module, "__file__", None)
     places = [origin] if origin else list(getattr(module, "__path__", []) or [])
-    return any(Path(place).resolve().is_relative_to(root) for place in places if isinstance(place, str))
+    return any(_real(os.path.dirname(place)).is_relative_to(root) for place in places if isinstance(place, str))  # noqa: PTH120
+
+
+@cache
+def _real(folder: str) -> Path:
+    """Asked of every loaded module, thousands of them in a few hundred folders."""
+    return Path(folder).resolve()
 
 
 def _parts(folder: Path, use: str) -> tuple[str, str]:
