@@ -100,6 +100,7 @@ def down(home: Path) -> bool:
     yard = running(place.path)
     if yard is None:
         return False
+    family = _family(yard.pid)
     with contextlib.suppress(ProcessLookupError):
         os.kill(yard.pid, signal.SIGTERM)
     try:
@@ -108,6 +109,7 @@ def down(home: Path) -> bool:
         with contextlib.suppress(ProcessLookupError):
             os.kill(yard.pid, signal.SIGKILL)  # its guard ends its children
         wait_until(lambda: not yard.alive(), deadline_s=5, what="the yard's end")
+    wait_until(lambda: not any(map(_lives, family)), deadline_s=10, what="the end of the yard's processes")
     if running(place.path) is None:
         place.yard.unlink(missing_ok=True)
     return True
@@ -119,6 +121,21 @@ def announce(home: Home, *, mlflow: str, router: str, admin: str) -> Yard:
     yard = Yard(pid=os.getpid(), born=born, mlflow=mlflow, router=router, admin=admin)
     write_text(home.yard, to_json(yard))
     return yard
+
+
+def _family(pid: int) -> list[psutil.Process]:
+    """All that a process started, directly or not."""
+    try:
+        return list(psutil.Process(pid).children(recursive=True))
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 @contextmanager
