@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from modelyard_cli.progress import progress
 from rich.console import Console
 from rich.table import Table
 
@@ -24,6 +23,7 @@ from modelyard.registry.port import Version
 from modelyard.rollout.laptop import yard
 from modelyard.rollout.laptop.records import FileRecords
 from modelyard.spec.codec import to_data
+from modelyard_cli.progress import progress
 
 HERE = Path(__file__).parent
 FOLDER = Path(".modelyard/demo")

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import field, replace
 from enum import StrEnum
 from pathlib import Path
@@ -84,7 +85,7 @@ class Journal:
         """A new run, named by its time."""
         now = time.time()
         stamp = time.strftime("%Y%m%d-%H%M%S", time.localtime(now))
-        taken = {run.id for run in self.all()}
+        taken = {path.parent.name for path in self._folder.glob("*/run.json")}
         name = next(n for i in range(1, 1000) if (n := stamp if i == 1 else f"{stamp}-{i}") not in taken)
         return self.keep(RunRecord(id=name, started_at=now, project=project, code_digest=code_digest))
 
@@ -96,8 +97,12 @@ class Journal:
         return run
 
     def all(self) -> tuple[RunRecord, ...]:
-        """Every run that can be read, oldest first."""
-        return tuple(self.get(path.parent.name) for path in sorted(self._folder.glob("*/run.json")))
+        """Every run that can be read, oldest first. One of another Modelyard, or damaged, is no reason to stop."""
+        found = []
+        for path in sorted(self._folder.glob("*/run.json")):
+            with suppress(BadInput):
+                found.append(self.get(path.parent.name))
+        return tuple(found)
 
     def get(self, name: str) -> RunRecord:
         """One run.

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from modelyard.errors import BadInput, Busy
+from modelyard.errors import Busy
+from modelyard.storage.atomic import explained
 
 
 @contextmanager
@@ -17,15 +18,12 @@ def exclusive(path: Path, *, what: str) -> Iterator[None]:
 
     Raises:
         Busy: another process holds it; the message names the holder.
-        BadInput: the folder cannot be written.
+        BadInput: the folder cannot be written, or something else is in its place.
+        StageFailed: no space left.
     """
-    try:
+    with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = path.open("a+")
-    except OSError as error:
-        raise BadInput(
-            f"{path.parent} cannot be written ({error.strerror})", do="give yourself write access or use another folder"
-        ) from None
     with handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

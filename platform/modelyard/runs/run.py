@@ -32,7 +32,7 @@ from modelyard.verdict import Verdict
 T = TypeVar("T")
 
 
-class Refused(Exception):  # noqa: N818 - a gate's answer, not an error
+class Refused(Exception):
     """A gate or the live analysis said no, or could not tell."""
 
     def __init__(self, verdict: Verdict) -> None:

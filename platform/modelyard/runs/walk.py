@@ -41,7 +41,7 @@ class Result(Generic[T]):
     cached: bool
 
 
-class UntilReached(Exception):  # noqa: N818 - not an error: the way was walked as far as asked
+class UntilReached(Exception):
     """The stage named by `--until` is done."""
 
 

@@ -36,7 +36,7 @@ def handle(data: list[dict[str, Any]] | None, context: Any) -> list[bytes]:
     return [] if data is None else _worker.handle(data, context)
 
 
-class BadBody(ValueError):  # noqa: N818  (not an error of ours)
+class BadBody(ValueError):
     """A request without a body, or with one that is not what its content type says."""
 
 

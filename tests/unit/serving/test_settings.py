@@ -110,7 +110,7 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Package:
     return small_package(tmp_path_factory.mktemp("packed"))
 
 
-class Spawned(Exception):  # noqa: N818
+class Spawned(Exception):
     """Instead of a server."""
 
 
