@@ -13,7 +13,7 @@ import logging
 import os
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,16 +43,20 @@ class Checkpoint:
     folder: Path
     state: Mapping[str, Any]
 
-    def tensors(self, templates: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Read all tensors: in place where there is a template (a shard of one, for FSDP), else into new ones."""
+    def tensors(self, template: Callable[[str], Tensor | None]) -> dict[str, Tensor]:
+        """Read all tensors: in place where there is a template of that shape, else into new ones.
+
+        Args:
+            template: name → the tensor to fill; a shard of one, where processes share a model.
+        """
         reader = FileSystemReader(self.folder / "tensors")
         stored = reader.read_metadata().state_dict_metadata
         target: dict[str, Any] = {}
         for name, described in stored.items():
             assert isinstance(described, TensorStorageMetadata)  # nothing else is written
-            template = templates.get(name)
-            fits = template is not None and template.shape == described.size
-            target[name] = template if fits else torch.empty(described.size, dtype=described.properties.dtype)
+            found = template(name)
+            fits = found is not None and found.shape == described.size
+            target[name] = found if fits else torch.empty(described.size, dtype=described.properties.dtype)
         if target:
             with _quiet():
                 dcp_load(target, storage_reader=reader, no_dist=not dist.is_initialized())

@@ -51,11 +51,17 @@ def _rest(left: int, world: int, size: int) -> int:
     return rest if rest >= min(2, size) else 0
 
 
-def share(count: int, *, rank: int, world: int, size: int) -> Iterator[Places]:
-    """The places that one process validates, in batches."""
+def share(count: int, *, rank: int, world: int, size: int) -> Iterator[tuple[Places, bool]]:
+    """The places that one process validates, in batches, and whether they count.
+
+    All processes get equally many batches, since a sharded model's forward needs them all: one that has no example
+    left takes the first again, which does not count.
+    """
     mine = np.arange(rank, count, world, dtype=np.int64)
-    for first in range(0, len(mine), size):
-        yield mine[first : first + size]
+    most = -(-count // world)
+    for first in range(0, most, size):
+        group = mine[first : first + size]
+        yield (group, True) if len(group) else (np.zeros(1, np.int64), False)
 
 
 def update_seed(seed: int, *, update: int, rank: int) -> int:

@@ -72,8 +72,9 @@ def _train(job_file: Path, out: Path, code: Path, rank: int) -> None:
     teller = Teller(out / PROGRESS if rank == 0 else None)
     trainer = Trainer(job, loaded, checkpoints=out / CHECKPOINTS, rank=rank, world=world, teller=teller)
     trained = trainer.run()
+    whole = weights.whole(trainer.model)
     if rank == 0:
-        digest = weights.save_weights(trainer.model, out / WEIGHTS)
+        digest = weights.save_weights(whole, out / WEIGHTS)
         names = loaded.inputs(trainer.model, trainer.first)
         sample = {
             name: {"shape": list(trainer.first[name].shape[1:]), "dtype": str(trainer.first[name].dtype).split(".")[1]}

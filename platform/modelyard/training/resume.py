@@ -105,12 +105,12 @@ class Resumable:
             return Position(), {}
         state = found.state
         self._check(state, found.folder)
-        own = {f"model.{name}": value for name, value in self.tensors().items()}
-        read = found.tensors(own)
+        own = self.tensors()
+        read = found.tensors(lambda name: self._template(name, own))
         with torch.no_grad():
             for name, value in own.items():
-                if read[name] is not value:
-                    value.copy_(read[name])
+                if read[f"model.{name}"] is not value:
+                    value.copy_(read[f"model.{name}"])
         self._optimizer.load_state_dict(checkpoint.put_together(state["optimizer"], read))
         at = from_data(Position, state["position"], where=str(found.folder))
         if state["world"] == self._world:
@@ -121,6 +121,19 @@ class Resumable:
         self._walk_rates(at)
         best = {name.removeprefix("best."): value for name, value in read.items() if name.startswith("best.")}
         return at, best
+
+    def _template(self, name: str, own: Mapping[str, Tensor]) -> Tensor | None:
+        """What a stored tensor is read into: the model's own, and what looks like a sharded parameter of it."""
+        kind, _, rest = name.partition(".")
+        if kind == "model":
+            return own.get(rest)
+        like: Tensor | None = None
+        if kind == "best":
+            like = own.get(rest)
+        elif kind == "optimizer" and rest.startswith("state."):
+            params = [parameter for group in self._optimizer.param_groups for parameter in group["params"]]
+            like = params[int(rest.split(".")[1])]
+        return torch.empty_like(like) if like is not None and hasattr(like, "full_tensor") else None
 
     def _walk_rates(self, at: Position) -> None:
         per_epoch = -(-self._per_epoch // self._job.train.accumulate)

@@ -43,8 +43,12 @@ def validate(
     was_training = model.training
     model.eval()
     with torch.no_grad(), precision():
-        for batch in feed.batches(0, share(len(feed), rank=rank, world=world, size=size)):
+        groups = list(share(len(feed), rank=rank, world=world, size=size))
+        batches = feed.batches(0, (places for places, _ in groups))
+        for batch, (_, counts) in zip(batches, groups, strict=True):
             outputs = loaded.call(model, batch)
+            if not counts:
+                continue
             n = len(batch["id"])
             loss_sum += float(loaded.loss(outputs, batch)) * n
             seen += n

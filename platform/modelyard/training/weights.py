@@ -111,15 +111,19 @@ def frozen_digest(model: nn.Module, prefixes: tuple[str, ...]) -> str:
     return digest_bytes(save({name: _plain(value) for name, value in held.items()})) if held else ""
 
 
-def save_weights(model: nn.Module, path: Path) -> str:
-    """Write all weights, frozen ones too, and give the file's digest. Tied weights are written under each name.
+def whole(model: nn.Module) -> dict[str, Tensor]:
+    """All weights on the CPU, frozen ones too; every process must ask, for each may hold a part of them."""
+    return {name: _plain(value) for name, value in model.state_dict().items() if isinstance(value, Tensor)}
+
+
+def save_weights(tensors: Mapping[str, Tensor], path: Path) -> str:
+    """Write weights and give the file's digest. Tied weights are written under each name.
 
     Raises:
         StageFailed: a weight is NaN or Inf.
     """
-    tensors = {name: _plain(value) for name, value in model.state_dict().items() if isinstance(value, Tensor)}
     check_finite(tensors)
-    data = save(tensors)
+    data = save(dict(tensors))
     write_bytes(path, data)
     return digest_bytes(data)
 

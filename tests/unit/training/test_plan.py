@@ -58,13 +58,11 @@ def test_the_last_step_never_leaves_a_process_with_one_example():
 @given(count=st.integers(0, 50), world=st.integers(1, 5), size=st.integers(1, 9))
 @settings(max_examples=40, deadline=None)
 def test_validation_deals_every_example_to_exactly_one_process(count, world, size):
-    dealt = [
-        int(place)
-        for rank in range(world)
-        for group in plan.share(count, rank=rank, world=world, size=size)
-        for place in group
-    ]
+    shares = [list(plan.share(count, rank=rank, world=world, size=size)) for rank in range(world)]
+    dealt = [int(place) for each in shares for group, counts in each if counts for place in group]
     assert sorted(dealt) == list(range(count))
+    assert len({len(each) for each in shares}) == 1, "a sharded model's forward needs all processes"
+    assert all(0 <= place < count for each in shares for group, _ in each for place in group)
 
 
 def test_seeds_of_updates_differ_by_update_and_process():

@@ -25,7 +25,7 @@ def net() -> nn.Module:
 
 def test_weights_that_were_saved_begin_another_training(tmp_path):
     path = tmp_path / "w.safetensors"
-    digest = weights.save_weights(net(), path)
+    digest = weights.save_weights(weights.whole(net()), path)
     fresh = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.Linear(3, 2))
     origin = weights.initialize(fresh, Initialize(from_=str(path)), None)
     assert origin.digest == digest == digest_file(path)
@@ -34,7 +34,7 @@ def test_weights_that_were_saved_begin_another_training(tmp_path):
 
 
 def test_a_model_folder_may_be_named_too(tmp_path):
-    weights.save_weights(net(), tmp_path / "model.safetensors")
+    weights.save_weights(weights.whole(net()), tmp_path / "model.safetensors")
     assert weights.initialize(net(), Initialize(from_=str(tmp_path)), None).digest.startswith("sha256:")
 
 
@@ -65,7 +65,7 @@ def _pickled(path):
 
 
 def _cut(path):
-    weights.save_weights(net(), path)
+    weights.save_weights(weights.whole(net()), path)
     path.write_bytes(path.read_bytes()[:-8])
 
 
@@ -88,7 +88,7 @@ def test_what_is_no_safetensors_file_is_refused_by_its_bytes(tmp_path, make, tol
 
 def test_weights_with_another_digest_than_recorded_are_refused(tmp_path):
     path = tmp_path / "w.safetensors"
-    weights.save_weights(net(), path)
+    weights.save_weights(weights.whole(net()), path)
     with pytest.raises(Tampered, match="has digest"):
         weights.initialize(net(), Initialize(from_="models:/a/1"), Weights(path=str(path), digest="sha256:0"))
 
@@ -96,7 +96,7 @@ def test_weights_with_another_digest_than_recorded_are_refused(tmp_path):
 def test_tied_weights_are_written_under_each_name(tmp_path):
     model = nn.Sequential(nn.Linear(3, 3, bias=False), nn.Linear(3, 3, bias=False))
     model[1].weight = model[0].weight
-    weights.save_weights(model, tmp_path / "w.safetensors")
+    weights.save_weights(weights.whole(model), tmp_path / "w.safetensors")
     found = load_file(tmp_path / "w.safetensors")
     assert torch.equal(found["0.weight"], found["1.weight"])
 
@@ -104,7 +104,7 @@ def test_tied_weights_are_written_under_each_name(tmp_path):
 def test_weights_that_are_not_contiguous_are_written(tmp_path):
     model = nn.Linear(3, 4)
     model.weight = nn.Parameter(torch.arange(12.0).reshape(3, 4).T)
-    weights.save_weights(model, tmp_path / "w.safetensors")
+    weights.save_weights(weights.whole(model), tmp_path / "w.safetensors")
     assert torch.equal(load_file(tmp_path / "w.safetensors")["weight"], model.weight)
 
 
@@ -113,7 +113,7 @@ def test_nan_weights_are_never_written(tmp_path):
     with torch.no_grad():
         model[2].bias[0] = float("nan")
     with pytest.raises(StageFailed, match=r"Weight 2\.bias became NaN"):
-        weights.save_weights(model, tmp_path / "w.safetensors")
+        weights.save_weights(weights.whole(model), tmp_path / "w.safetensors")
     assert not (tmp_path / "w.safetensors").exists()
 
 
@@ -148,7 +148,7 @@ def test_what_is_frozen_neither_changes_nor_is_optimized_nor_checkpointed(data, 
 def test_fine_tuning_begins_with_the_given_weights_and_records_their_digest(data, tmp_path):
     first, _ = train_here(job_of(data, tmp_path / "a", epochs=3), tmp_path / "a")
     path = tmp_path / "w.safetensors"
-    digest = weights.save_weights(first.model, path)
+    digest = weights.save_weights(weights.whole(first.model), path)
     tuned, trained = train_here(
         job_of(data, tmp_path / "b", epochs=1, initialize=Initialize(from_=str(path)), freeze=("features", "middle")),
         tmp_path / "b",
@@ -161,14 +161,14 @@ def test_fine_tuning_begins_with_the_given_weights_and_records_their_digest(data
 def test_resuming_with_other_frozen_weights_is_refused(data, tmp_path):
     first, _ = train_here(job_of(data, tmp_path / "a", epochs=1), tmp_path / "a")
     path = tmp_path / "w.safetensors"
-    weights.save_weights(first.model, path)
+    weights.save_weights(weights.whole(first.model), path)
     job = job_of(
         data, tmp_path / "b", epochs=1, initialize=Initialize(from_=str(path)), freeze=("features",), checkpoint_every=5
     )
     train_here(job, tmp_path / "b")
     with torch.no_grad():
         first.model.features[0].weight.add_(1)
-    weights.save_weights(first.model, path)
+    weights.save_weights(weights.whole(first.model), path)
     with pytest.raises(BadInput, match="other frozen weights"):
         train_here(job, tmp_path / "b")
 
