@@ -30,7 +30,7 @@ def choose(results: Sequence[VariantResult], spec: Compress, *, examples: int) -
         spec: budget and objective.
         examples: how many the drops were measured on, for the messages.
     """
-    judged = [replace(result, within_budget=_within(result, spec)) for result in results]
+    judged = [replace(result, within_budget=_within(result, spec, examples)) for result in results]
     eligible = [result for result in judged if result.name != REFERENCE and _objection(result, spec, examples) is None]
     best = _best(eligible, spec)
     name = best.name if best else REFERENCE
@@ -42,19 +42,14 @@ def choose(results: Sequence[VariantResult], spec: Compress, *, examples: int) -
     )
 
 
-def _within(result: VariantResult, spec: Compress) -> bool:
-    if result.failure is not None:
-        return False
+def _within(result: VariantResult, spec: Compress, examples: int) -> bool:
     if result.name == REFERENCE:
-        return True
-    # `not (high <= allowed)` would let a NaN through; this way it stays out
-    return bool(spec.max_drop) and all(
-        metric in result.drop and result.drop[metric].high <= allowed for metric, allowed in spec.max_drop.items()
-    )
+        return result.failure is None
+    return _too_lossy(result, spec, examples) is None
 
 
-def _objection(result: VariantResult, spec: Compress, examples: int) -> str | None:
-    """What speaks against a variant, regardless of the others."""
+def _too_lossy(result: VariantResult, spec: Compress, examples: int) -> str | None:
+    """Why a variant is not known to be within the budget."""
     if result.failure is not None:
         return f"failed: {result.failure}"
     if not spec.max_drop:
@@ -63,9 +58,17 @@ def _objection(result: VariantResult, spec: Compress, examples: int) -> str | No
         drop = result.drop.get(metric)
         if drop is None:
             return f"its drop in {metric} is unknown"
-        if not drop.high <= allowed:
+        if not drop.high <= allowed:  # so that a NaN stays out
             least = f"{drop.value:+.4f} measured on {examples} examples"
             return f"{metric} may drop by {drop.high:.4f} > {allowed:g} ({least})"
+    return None
+
+
+def _objection(result: VariantResult, spec: Compress, examples: int) -> str | None:
+    """What speaks against a variant, regardless of the others."""
+    lossy = _too_lossy(result, spec, examples)
+    if lossy is not None:
+        return lossy
     if result.ratio is None or not result.ratio.high < 1:
         by = "unknown" if result.ratio is None else _ratio(result)
         return f"no better than {REFERENCE} beyond noise: {spec.objective} {by}"

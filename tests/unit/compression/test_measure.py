@@ -33,6 +33,21 @@ def test_a_ratio_lies_in_its_interval_and_near_the_truth(objective):
     assert found.high >= 0.25 * 0.98
 
 
+def test_latency_is_compared_by_lone_requests_and_throughput_by_full_batches():
+    halved, same = times(1, seed=0), times(2, seed=1)
+    mine = {"lone": halved, "full": same, "size": 1}
+    theirs = {"reference_lone": same, "reference_full": same, "reference_size": 1}
+    assert ratio("latency-p50", **mine, **theirs).high < 0.6
+    assert ratio("latency-p99", **mine, **theirs).high < 0.7
+    assert ratio("throughput", **mine, **theirs).value == pytest.approx(1, abs=0.01)
+
+
+def test_too_few_rounds_show_nothing():
+    found = compared(times(1, seed=0, rounds=7), times(9, seed=1, rounds=7))
+    assert (found.low, found.high) == (0, float("inf"))
+    assert compared(times(1, seed=0, rounds=8), times(9, seed=1, rounds=8)).high < 0.2
+
+
 def test_equal_variants_are_not_told_apart():
     wins = [compared(times(1, seed=2 * at), times(1, seed=2 * at + 1)).high < 1 for at in range(60)]
     assert sum(wins) <= 3
