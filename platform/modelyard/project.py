@@ -3,18 +3,20 @@
 import json
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelyard.errors import BadInput, ModelyardError
+from modelyard.rollout.analysis import check
 from modelyard.runs.journal import Journal, RunRecord, RunState, summary
 from modelyard.runs.lock import exclusive
 from modelyard.runs.stages import ON_THE_ROUTE, Stage, stage_named
 from modelyard.runs.walk import Observer, Silent, UntilReached, Walk
 from modelyard.spec.parse import parse_project
 from modelyard.spec.project import ModelProject
-from modelyard.storage.atomic import write_text
+from modelyard.storage.atomic import explained, write_text
 from modelyard.storage.code import CodeArchive, pack
 from modelyard.verdict import Outcome, Verdict
 
@@ -52,11 +54,13 @@ class Project:
 
         Raises:
             BadSpec: the file cannot be used; the message names line and column.
-            BadInput: there is no file.
+            BadInput: there is no file, or a margin is finer than the router can measure.
         """
         file = Path(path)
         file = file / "modelyard.yaml" if file.is_dir() else file
-        return cls(file.parent.resolve(), parse_project(file, overrides=_texts(set)), file)
+        spec = parse_project(file, overrides=_texts(set))
+        check(spec.deployment.analysis, steps=spec.deployment.strategy.canary.steps)
+        return cls(file.parent.resolve(), spec, file)
 
     def run(
         self,
@@ -105,8 +109,9 @@ class Project:
         from modelyard.runs.run import Refused, Way  # noqa: PLC0415 - imports torch
 
         try:
-            services = self._services(walk)
-            Way(walk=walk, project=self.spec, base=self.folder, code=code, services=services).to_live_traffic()
+            with explained(self.state):
+                services = self._services(walk)
+                Way(walk=walk, project=self.spec, base=self.folder, code=code, services=services).to_live_traffic()
         except UntilReached:
             pass
         except Refused as refused:
@@ -120,8 +125,10 @@ class Project:
         except KeyboardInterrupt:
             walk.keep(state=RunState.STOPPED, message="stopped; run again to go on", ended_at=time.time())
             raise
-        except ModelyardError as error:
-            walk.keep(state=RunState.FAILED, message=str(error), ended_at=time.time())
+        except Exception as error:
+            told = str(error) if isinstance(error, ModelyardError) else f"not foreseen: {error!r}"
+            with suppress(ModelyardError):  # where no space is left, the record cannot say so either
+                walk.keep(state=RunState.FAILED, message=told, ended_at=time.time())
             raise
         walk.keep(state=RunState.SUCCEEDED, ended_at=time.time())
         return Run(self, walk.run)

@@ -37,26 +37,20 @@ def overrides(given: Sequence[str] | None) -> Mapping[str, str]:
 
 def parsed(path: Path, given: Sequence[str] | None = None) -> "ModelProject":
     """The project's file alone, without touching its state."""
+    from modelyard.rollout.analysis import check  # noqa: PLC0415
     from modelyard.spec.parse import parse_project  # noqa: PLC0415
 
-    return _checked(parse_project(path, overrides=overrides(given)))
+    spec = parse_project(path, overrides=overrides(given))
+    # Only the analysis itself can tell: a margin finer than the router's buckets.
+    check(spec.deployment.analysis, steps=spec.deployment.strategy.canary.steps)
+    return spec
 
 
 def project(path: Path) -> "Project":
     """The project with its state."""
     from modelyard.project import Project  # noqa: PLC0415
 
-    loaded = Project.load(path)
-    _checked(loaded.spec)
-    return loaded
-
-
-def _checked(spec: "ModelProject") -> "ModelProject":
-    """Refuse what only the analysis itself can tell: a margin finer than the router's buckets."""
-    from modelyard.rollout.analysis import check  # noqa: PLC0415
-
-    check(spec.deployment.analysis, steps=spec.deployment.strategy.canary.steps)
-    return spec
+    return Project.load(path)
 
 
 def up(home: Path) -> "Yard":

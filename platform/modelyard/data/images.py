@@ -78,7 +78,9 @@ class ImageFolder:
                 if file.lower().endswith(SUFFIXES) and not file.startswith("."):
                     names.append((Path(root) / file).relative_to(self.path).as_posix())  # noqa: PERF401
         if not names:
-            raise BadInput(f"{self.path} holds no images", do=f"put {' or '.join(SUFFIXES)} into a folder per class")
+            raise BadInput(
+                f"data.source: {self.path} holds no images", do=f"put {' or '.join(SUFFIXES)} into a folder per class"
+            )
         if loose := [name for name in sorted(names) if "/" not in name]:
             raise BadInput(f"{self.path / loose[0]} is in no class's folder", do="put each image into <class>/")
         return sorted(names)

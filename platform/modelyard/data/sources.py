@@ -122,7 +122,7 @@ def _reader(path: Path, spec: Data) -> Source:
     """
     if not path.exists():
         raise BadInput(f"data.source: there is no {path}", do="correct the path; it starts at the folder of the file")
-    kind = spec.format or ("images" if path.is_dir() else FORMATS.get(path.suffix.lower()))
+    kind = spec.format or FORMATS.get(path.suffix.lower()) or ("images" if path.is_dir() else None)
     if kind is None:
         raise BadInput(f"data.source: the format of {path.name} is not known", do=f"set data.format: {_formats()}")
     if kind != "images" and path.is_dir():

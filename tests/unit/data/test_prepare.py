@@ -417,6 +417,7 @@ def test_a_file_without_examples(tmp_path: Path, name: str, content: str) -> Non
 def test_a_folder_where_a_file_belongs(tmp_path: Path) -> None:
     (tmp_path / "a.csv").mkdir()
     bad(tmp_path, "is a folder where a csv file belongs", "a.csv", format="csv")
+    bad(tmp_path, "is a folder where a csv file belongs", "a.csv")
 
 
 def test_a_file_where_a_folder_of_images_belongs(tmp_path: Path) -> None:

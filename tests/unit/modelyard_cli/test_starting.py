@@ -141,3 +141,14 @@ def test_an_error_shows_its_traceback_only_when_asked(tmp_path: Path, command: C
     plain, debug = command("validate", "-p", tmp_path), command("--debug", "validate", "-p", tmp_path)
     assert type(plain.exception) is SystemExit
     assert type(debug.exception).__name__ == "BadInput"
+
+
+def test_a_margin_finer_than_the_router_measures_is_refused_before_a_run_also_by_set(
+    folder: Path, command: Command
+) -> None:
+    finer = "deployment.analysis.metrics.1.margin.value=1%"
+    for words in (("validate",), ("run", "--until", "prepare")):
+        refused = command(*words, "-p", folder, "--set", finer)
+        assert refused.exit_code == 2
+        assert "finer than" in refused.stderr
+    assert not (folder / ".modelyard" / "runs").exists()

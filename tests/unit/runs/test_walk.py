@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from modelyard.errors import BadInput
 from modelyard.record import record
 from modelyard.runs.journal import Journal, RunState
 from modelyard.runs.stages import Stage, stage_key
@@ -133,3 +134,13 @@ def test_a_key_depends_on_each_setting_and_not_on_their_order() -> None:
     key = stage_key(Stage.TRAIN, {"a": 1, "b": 2})
     assert key == stage_key(Stage.TRAIN, {"b": 2, "a": 1})
     assert len({key, stage_key(Stage.TRAIN, {"a": 2, "b": 2}), stage_key(Stage.PREPARE, {"a": 1, "b": 2})}) == 3
+
+
+def test_a_record_that_cannot_be_read_holds_up_no_other_run(tmp_path: Path) -> None:
+    (tmp_path / "runs" / "20200101-000000").mkdir(parents=True)
+    (tmp_path / "runs" / "20200101-000000" / "run.json").write_text('{"id": "of another Modelyard"}')
+    journal = Journal(tmp_path)
+    run = journal.begin(PROJECT, "sha256:0")
+    assert [one.id for one in journal.all()] == [run.id]
+    with pytest.raises(BadInput, match=r"20200101-000000/run.json: startedAt"):
+        journal.get("20200101-000000")
