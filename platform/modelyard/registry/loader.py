@@ -8,6 +8,7 @@ second `modelyard` on the path would hide all the rest of it.
 import importlib.util
 import sys
 import tempfile
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ class Model:
 
         self._work = tempfile.TemporaryDirectory(prefix="modelyard-")
         self._predictor = Predictor.load(folder, work=Path(self._work.name))
+        weakref.finalize(self, self._predictor.close)  # at exit, before Python takes its modules apart
         self.facts = self._predictor.recipe.facts
 
     def predict(self, model_input: Any, params: dict[str, Any] | None = None) -> Any:  # noqa: ARG002 - MLflow's
