@@ -238,3 +238,21 @@ def test_two_loops_that_see_the_alias_move_make_one_attempt() -> None:
     with pytest.raises(Conflict):
         apply(it.world, KEY, late)
     assert [each.spec.version for each in it.rollouts] == ["1", "2"]
+
+
+def test_an_alias_that_vanished_before_the_canary_was_ready_holds_it_at_weight_zero() -> None:
+    it = FakeWorld()
+    it.wish()
+    it.bring("1")
+    it.version("2")
+    it.alias("2")
+    it.run(until=it.phase(Phase.STARTING))
+    it.alias(None)
+    for _ in range(20):
+        it.pass_time()
+        it.look()
+    assert it.attempt.status.phase is Phase.STARTING
+    assert it.weight_of("2") == 0
+    it.alias("2")
+    it.run()
+    assert it.stable == "2"

@@ -8,7 +8,7 @@ from tests.fakes.world import KEY, FakeWorld, digest_of
 from modelyard.errors import Conflict, Unavailable
 from modelyard.rollout import commands
 from modelyard.rollout.decide import decide
-from modelyard.rollout.intents import Intent, Record, SetWeights
+from modelyard.rollout.intents import Intent, Record, RetireArm, SetWeights
 from modelyard.rollout.loop import apply, look, observe
 from modelyard.spec.deployment import Analysis, Canary, Rollback, Strategy
 from modelyard.spec.rollout import Phase
@@ -453,6 +453,25 @@ def test_the_old_leader_cannot_undo_what_the_new_one_did(it: FakeWorld) -> None:
     with pytest.raises((Conflict, AssertionError)):
         apply(it.world, KEY, late[0])
     assert it.router.asked[KEY] == {it.arm_of("1"): 100}
+
+
+def test_an_arm_that_a_new_attempt_took_over_cannot_be_retired_by_a_loop_that_slept(it: FakeWorld) -> None:
+    it.run(until=lambda: it.stable == "2")
+    late: list[RetireArm] = []
+    while not late:
+        seen = observe(it.world, KEY, it.now)
+        assert seen is not None
+        late = [each for each in decide(seen).intents if isinstance(each, RetireArm)]
+        if not late:
+            it.look()
+            it.pass_time()
+    it.patch(commands.undo(it.deployment, it.rollouts))
+    it.look()
+    assert it.attempt.spec.arm == late[0].name
+    with pytest.raises(Conflict):
+        apply(it.world, KEY, late[0])
+    it.run()
+    assert it.stable == "1"
 
 
 def test_one_failing_registry_answer_ends_the_look_never_the_loop(it: FakeWorld) -> None:
