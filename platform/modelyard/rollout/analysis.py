@@ -45,8 +45,18 @@ __all__ = [
     "verdict",
 ]
 
-LATENCY_BOUNDS_MS: tuple[float, ...] = tuple(round(0.5 * 1.1 ** (step / 2), 4) for step in range(224))
-"""Bounds from 0.5 ms to 20 s, each √1.1 = 1.049 times the one before: a margin of 10 % is two of them."""
+
+def _two_digits(first: float, last: float) -> tuple[float, ...]:
+    """Numbers of two significant digits from `first` to `last`, at most 1.1 times the one before, mostly 1.05."""
+    digits = [10]
+    while digits[-1] < 96:
+        digits.append(max(digits[-1] + 1, math.ceil(digits[-1] * 1.04)))
+    numbers = (float(f"{number}e{power}") for power in range(-4, 6) for number in digits)
+    return tuple(number for number in numbers if first <= number <= last)
+
+
+LATENCY_BOUNDS_MS = _two_digits(0.5, 20_000.0)
+"""Envoy keeps a histogram's values at two significant digits, so that only such bounds cut no bin in two."""
 _CARRIED = 3.0
 """Evidence of success, in nats above its threshold, that is carried on."""
 

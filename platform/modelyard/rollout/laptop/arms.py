@@ -13,6 +13,7 @@ from pathlib import Path
 import structlog
 
 from modelyard.errors import BadInput, Conflict, Unavailable
+from modelyard.packaging.signing import public_text, signing_key, verify_signature
 from modelyard.processes import wait_until
 from modelyard.record import record
 from modelyard.registry.port import Registry
@@ -53,19 +54,26 @@ class Asked:
     """Key → name → arm."""
 
 
-def launch(archive: Path, arm: EnsureArm, work: Path) -> ModelServer:
-    """Start the server that the arm's runtime names."""
-    return start_server(archive, digest=arm.digest, name=arm.serving.model.name, runtime=arm.serving.runtime, work=work)
+def launcher(key: Path) -> Launch:
+    """Starts the server that an arm's runtime names. A laptop trusts its own key, which `package` signs with."""
+
+    def launch(archive: Path, arm: EnsureArm, work: Path) -> ModelServer:
+        model = arm.serving.model
+        required = model.verification.signature == "Required"
+        verify_signature(archive, {public_text(signing_key(key))}, required=required)
+        return start_server(archive, digest=arm.digest, name=model.name, runtime=arm.serving.runtime, work=work)
+
+    return launch
 
 
 class LaptopArms:
     """`Arms`, as threads that each keep one server running."""
 
-    def __init__(self, home: Home, registry: Registry, router: EnvoyRouter, *, launch: Launch = launch) -> None:
+    def __init__(self, home: Home, registry: Registry, router: EnvoyRouter, *, launch: Launch | None = None) -> None:
         self._home = home
         self._registry = registry
         self._router = router
-        self._launch = launch
+        self._launch = launch or launcher(home.key)
         self._file = home.arms / "arms.json"
         self._asked = (
             from_json(Asked, self._file.read_bytes(), where=str(self._file)) if self._file.exists() else Asked()
@@ -287,19 +295,21 @@ class LaptopArms:
         """
         kept = self._home.archives / f"{arm.digest.removeprefix('sha256:')}.mar"
         with self._fetching:
-            if kept.is_file():
-                if digest_file(kept) == arm.digest:
-                    return kept
+            if kept.is_file() and digest_file(kept) != arm.digest:
                 kept.unlink()
-            versions = self._registry.versions(arm.serving.model.name)
-            version = next((one for one in versions if one.version == arm.version), None)
-            if version is None:
-                raise NoArchive(f"version {arm.version} of {arm.serving.model.name} is gone", do="promote another one")
-            try:
-                fetched = self._registry.fetch(replace(version, digest=arm.digest), self._home.archives)
-            except BadInput as error:
-                raise NoArchive(error.what, do=error.do) from None
-            return fetched.replace(kept)
+            if not kept.is_file():
+                self._fetch(arm).replace(kept)
+            return kept
+
+    def _fetch(self, arm: EnsureArm) -> Path:
+        versions = self._registry.versions(arm.serving.model.name)
+        version = next((one for one in versions if one.version == arm.version), None)
+        if version is None:
+            raise NoArchive(f"version {arm.version} of {arm.serving.model.name} is gone", do="promote another one")
+        try:
+            return self._registry.fetch(replace(version, digest=arm.digest), self._home.archives)
+        except BadInput as error:
+            raise NoArchive(error.what, do=error.do) from None
 
 
 def _stop_all(replicas: list[Replica], *, grace: float) -> None:

@@ -1,7 +1,9 @@
 """What clients saw of each arm, from Envoy's own statistics of attempts.
 
-An error is a failed attempt: answered with 5xx, reset, timed out, not connected, or not even tried since the
-arm had no server left. A 4xx is the client's. An attempt that the client itself gave up is neither.
+An error is a failed attempt: answered with 4xx or 5xx, reset, timed out, not connected, or not even tried since the
+arm had no server left. Clients' own mistakes (4xx) fall on both arms alike, for the router deals out by chance;
+a canary that refuses what stable accepts would look healthy if they were left out. An attempt that the client itself
+gave up is neither request nor error.
 """
 
 import re
@@ -10,10 +12,10 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Mapping
 from itertools import accumulate
-from math import ceil
 from typing import Any
 
 from modelyard.errors import Unavailable
+from modelyard.rollout.analysis import LATENCY_BOUNDS_MS
 from modelyard.rollout.laptop.router import EnvoyRouter
 from modelyard.rollout.observation import Counts
 
@@ -22,19 +24,6 @@ _TIME = re.compile(r"attempts\.time\.arm\.(.+)")
 _UNTRIED = re.compile(r"cluster\.(.+)\.upstream_(?:cx_none_healthy|rq_timeout)")
 """No server was left to try, or the whole request's time was over: the attempt's own log then says nothing of it."""
 _PATTERN = r"^attempts\.(ended|time)\.|^cluster\..*\.upstream_(cx_none_healthy|rq_timeout)$"
-
-
-def _two_digits(first: float, last: float) -> tuple[float, ...]:
-    """Numbers of two significant digits from `first` to `last`, at most 1.1 times the one before, mostly 1.05."""
-    digits = [10]
-    while digits[-1] < 96:
-        digits.append(max(digits[-1] + 1, ceil(digits[-1] * 1.04)))
-    numbers = (float(f"{number}e{power}") for power in range(-4, 6) for number in digits)
-    return tuple(number for number in numbers if first <= number <= last)
-
-
-BOUNDS_MS = _two_digits(0.5, 20_000.0)
-"""Envoy keeps a histogram's values at two significant digits, so that only such bounds cut no bin in two."""
 
 
 class EnvoyCounters:
@@ -73,21 +62,21 @@ def counts_in(answer: Mapping[str, Any], *, at: float) -> dict[str, Counts]:
             errors[found[1]] += value
         elif found := _ENDED.fullmatch(name):
             cluster, code, flags = found[1], int(found[2]), found[3]
-            failed = code >= 500 or flags != "-"
+            failed = code >= 400 or flags != "-"
             if code > 0 or failed:
                 requests[cluster] += value
                 errors[cluster] += value * failed
         for detail in item.get("histograms", {}).get("details", []):
             if found := _TIME.fullmatch(detail["name"]):
                 times[found[1]] = _cumulative(detail["totals"])
-    nothing = (0,) * (len(BOUNDS_MS) + 1)
+    nothing = (0,) * (len(LATENCY_BOUNDS_MS) + 1)
     return {
         cluster: Counts(
             at=at,
             requests=requests[cluster],
             errors=errors[cluster],
             latency=times.get(cluster, nothing),
-            bounds=BOUNDS_MS,
+            bounds=LATENCY_BOUNDS_MS,
         )
         for cluster in known
     }
@@ -95,9 +84,9 @@ def counts_in(answer: Mapping[str, Any], *, at: float) -> dict[str, Counts]:
 
 def _cumulative(bins: list[Mapping[str, float]]) -> tuple[int, ...]:
     """Bins `[lower_bound, lower_bound + width)` in microseconds as counts at most as slow as each bound."""
-    counts = [0] * (len(BOUNDS_MS) + 1)
+    counts = [0] * (len(LATENCY_BOUNDS_MS) + 1)
     for each in bins:
         upper_ms = (each["lower_bound"] + each["width"]) / 1000
         # The binary fraction of 1.1 is not 1100 / 1000: compare a hair below the bin's upper end.
-        counts[bisect_left(BOUNDS_MS, upper_ms * (1 - 1e-9))] += int(each["count"])
+        counts[bisect_left(LATENCY_BOUNDS_MS, upper_ms * (1 - 1e-9))] += int(each["count"])
     return tuple(accumulate(counts))

@@ -34,6 +34,11 @@ class Home:
         return self.path / "archives"
 
     @property
+    def key(self) -> Path:
+        """The key that archives are signed with, `packaging.signing.SIGNING_KEY`."""
+        return self.path / "keys" / "signing.pem"
+
+    @property
     def logs(self) -> Path:
         """Logs of everything that runs here."""
         return self.path / "logs"
