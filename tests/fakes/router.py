@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from tests.fakes.arms import FakeArms
 
-from modelyard.errors import Conflict
+from modelyard.errors import BadInput, Conflict
 from modelyard.rollout.observation import Weights
 
 
@@ -31,10 +31,12 @@ class FakeRouter:
     def set_weights(self, key: str, weights: Mapping[str, int], *, expected: str) -> None:
         assert all(isinstance(share, int) and 0 <= share <= 100 for share in weights.values()), f"no weights: {weights}"
         assert sum(weights.values()) == 100 or not weights, f"weights that do not sum to 100: {weights}"
-        unknown = set(weights) - set(self.arms.there.get(key, {}))
-        assert not unknown, f"a route to arms that are not there: {unknown}"
         if self.weights(key).resource_version != expected:
             raise Conflict(f"the route of {key} changed since it was read", do="look again")
+        unknown = set(weights) - set(self.arms.there.get(key, {}))
+        assert not any(weights[name] for name in unknown), f"traffic to arms that are not there: {unknown}"
+        if unknown:
+            raise BadInput(f"{key} has no arms {unknown}", do="ensure them first")
         if self.asked.get(key, {}) == dict(weights):
             return
         for arm, share in weights.items():
