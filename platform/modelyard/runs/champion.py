@@ -1,6 +1,7 @@
 """The model that is served now, brought here so that it can be judged on the same examples."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,9 +25,29 @@ class Champion:
     """Why a champion that is named cannot be compared with: an inconclusive verdict, never a pass."""
 
 
-def champion_of(registry: Registry, project: ModelProject, *, into: Path) -> Champion:
-    """Fetch, verify and unpack what the project's alias names."""
-    named = registry.resolve(project.metadata.name, project.alias)
+COMPARED_WITH = "modelyard.gate.champion"
+"""Tag of a version: the version that was champion when it was gated; empty where there was none."""
+
+
+def champion_of(registry: Registry, project: ModelProject, *, mine: Mapping[str, str], into: Path) -> Champion:
+    """Fetch, verify and unpack what the project's alias names.
+
+    A run that was killed after it moved the alias finds its own model there when it is run again. That one is judged
+    against the champion that it was judged against before: a model is never better than itself.
+
+    Args:
+        registry: where versions are.
+        project: whose alias.
+        mine: tags by which this run's own model is known.
+        into: folder for what is unpacked, by digest.
+    """
+    name = project.metadata.name
+    named = registry.resolve(name, project.alias)
+    if isinstance(named, Version) and COMPARED_WITH in named.tags and mine.items() <= named.tags.items():
+        before = named.tags[COMPARED_WITH]
+        if not before:
+            return Champion()
+        named = _numbered(registry, name, before) or named
     if isinstance(named, Verdict):
         if named.reason == Reason.ALIAS_MISSING:
             return Champion()

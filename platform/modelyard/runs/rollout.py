@@ -46,10 +46,27 @@ def wish(records: Records, project: ModelProject) -> str:
     raise StageFailed(f"the record of {key} changes faster than it can be written", do="see who else writes it")
 
 
-def attempt_for(records: Records, key: str, version: str, digest: str) -> ModelRollout | None:
-    """The newest attempt to bring that version in."""
-    found = [r for r in records.rollouts(key) if r.spec.version == version and r.spec.digest == digest]
+def attempt_for(records: Records, key: str, arm: str) -> ModelRollout | None:
+    """The newest attempt to bring that arm in: one version, served in one way."""
+    found = [each for each in records.rollouts(key) if each.spec.arm == arm]
     return found[-1] if found else None
+
+
+def rolled_back(records: Records, key: str, arm: str) -> str | None:
+    """Name of the attempt that rolled this arm back, if the newest one did: the loop tries it again only when asked."""
+    attempt = attempt_for(records, key, arm)
+    failed = attempt is not None and attempt.status.phase == Phase.FAILED and not _superseded(attempt)
+    return attempt.metadata.name if attempt and failed else None
+
+
+def superseded(records: Records, key: str, arm: str) -> frozenset[str]:
+    """Names of attempts that ended since another version was promoted: they say nothing about this arm."""
+    return frozenset(each.metadata.name for each in records.rollouts(key) if each.spec.arm == arm and _superseded(each))
+
+
+def _superseded(attempt: ModelRollout) -> bool:
+    verdict = attempt.status.verdict
+    return attempt.status.phase in ENDED and verdict is not None and verdict.reason is Reason.SUPERSEDED
 
 
 def wait_for_verdict(
@@ -57,7 +74,8 @@ def wait_for_verdict(
     key: str,
     *,
     version: str,
-    digest: str,
+    arm: str,
+    earlier: frozenset[str],
     settled: bool,
     say: Callable[[str], None],
     alive: Callable[[], bool],
@@ -65,18 +83,31 @@ def wait_for_verdict(
 ) -> tuple[ModelRollout | None, Verdict]:
     """Wait until the version's attempt has a verdict (or, with `settled`, has ended).
 
+    Args:
+        records: wishes and attempts.
+        key: the deployment.
+        version: for messages.
+        arm: what is to be brought in.
+        earlier: attempts that were superseded before, and are not meant.
+        settled: wait for the end.
+        say: told what happens.
+        alive: whether the loop still runs.
+        deadline_s: seconds until giving up.
+
     Raises:
         StageFailed: the loop is gone, or nothing was decided within `deadline_s` seconds.
     """
     ends, told = time.monotonic() + deadline_s, ""
     while time.monotonic() < ends:
-        attempt = attempt_for(records, key, version, digest)
+        attempt = attempt_for(records, key, arm)
+        if attempt is not None and attempt.metadata.name in earlier:
+            attempt = None
         if attempt is not None and (attempt.status.phase in ENDED or (attempt.status.verdict and not settled)):
             verdict = attempt.status.verdict or _of_phase(attempt)
             return attempt, verdict
         deployment = records.deployment(key)
         stable = deployment.status.stable if deployment else None
-        if attempt is None and stable and (stable.version, stable.digest) == (version, digest):
+        if attempt is None and stable and stable.arm == arm:
             message = f"version {version} is stable already"
             return None, Verdict(outcome=Outcome.SUCCESSFUL, reason=Reason.STEPS_DONE, message=message)
         if (now := _told(attempt)) != told:

@@ -16,10 +16,11 @@ from modelyard.packaging.package import Package, package
 from modelyard.packaging.signing import SIGNING_KEY
 from modelyard.packaging.try_out import try_out
 from modelyard.registry.port import Candidate, Registry, Version
+from modelyard.rollout.observation import arm_name
 from modelyard.rollout.ports import Records
-from modelyard.runs.champion import Champion, champion_of, registered_weights
-from modelyard.runs.rollout import wait_for_verdict, wish
-from modelyard.runs.stages import Stage
+from modelyard.runs.champion import COMPARED_WITH, Champion, champion_of, registered_weights
+from modelyard.runs.rollout import deployment_spec, rolled_back, superseded, wait_for_verdict, wish
+from modelyard.runs.stages import Stage, stage_key
 from modelyard.runs.walk import Result, Walk
 from modelyard.spec.codec import to_data
 from modelyard.spec.project import ModelProject
@@ -76,7 +77,7 @@ class Way:
         champion = self.gate(data, model)
         chosen, report = self.compress(data, model, champion)
         packed = self.package(data, chosen)
-        version = self.register(packed, chosen, report, trained.value.run_id)
+        version = self.register(packed, chosen, report, champion, trained.value.run_id)
         if self.promote(version, champion):
             self.roll_out(version)
 
@@ -206,11 +207,22 @@ class Way:
     def gate(self, data: Result[PreparedData], model: Path) -> Champion:
         """Stage 4."""
         began = self.walk.begin(Stage.GATE)
-        champion = champion_of(self.services.registry(), self.project, into=self.walk.state / "champions")
+        mine = {f"modelyard.{Stage.COMPRESS}.key": stage_key(Stage.COMPRESS, self.compression(data, model))}
+        champion = champion_of(self.services.registry(), self.project, mine=mine, into=self.walk.state / "champions")
         result = self.judge(self.report(data, model), data, champion)
         verdict = result.value.verdict
         self.walk.note(Stage.GATE, began=began, result=result, message=verdict.message, verdict=verdict)
         return _let_through(verdict, champion)
+
+    def compression(self, data: Result[PreparedData], model: Path) -> dict[str, Any]:
+        """What the compressed model depends on."""
+        return {
+            "model": digest_of(model),
+            "compress": to_data(self.project.compress),
+            "split": data.value.digests["validation"],
+            "batchSize": self.project.deployment.runtime.torch_serve.batch_size,
+            "declared": self.declared(),
+        }
 
     def compress(
         self, data: Result[PreparedData], model: Path, champion: Champion
@@ -218,14 +230,7 @@ class Way:
         """Stage 5: the chosen variant's folder, evaluated and gated once more: what is gated is what will serve."""
         walk, spec = self.walk, self.project.compress
         began = walk.begin(Stage.COMPRESS)
-        batch_size = self.project.deployment.runtime.torch_serve.batch_size
-        settings = {
-            "model": digest_of(model),
-            "compress": to_data(spec),
-            "split": data.value.digests["validation"],
-            "batchSize": batch_size,
-            "declared": self.declared(),
-        }
+        settings = self.compression(data, model)
 
         def act(out: Path) -> CompressionReport:
             progress = walk.progress(Stage.COMPRESS)
@@ -233,7 +238,7 @@ class Way:
                 model,
                 data.folder,
                 spec,
-                batch_size=batch_size,
+                batch_size=settings["batchSize"],
                 threads=1,
                 work=self.work,
                 out=out,
@@ -279,7 +284,12 @@ class Way:
         return result
 
     def register(
-        self, packed: Result[Package], chosen: Path, report: Result[EvaluationReport], run_id: str | None
+        self,
+        packed: Result[Package],
+        chosen: Path,
+        report: Result[EvaluationReport],
+        champion: Champion,
+        run_id: str | None,
     ) -> Version:
         """Stage 7: one version for one digest, however often it is asked for; alias `candidate`."""
         walk, registry, name = self.walk, self.services.registry(), self.project.metadata.name
@@ -298,7 +308,7 @@ class Way:
                     if entry.stage in kept
                 },
                 metrics={metric: value.value for metric, value in report.value.metrics.items()},
-                tags=self.lineage(chosen),
+                tags={**self.lineage(chosen), COMPARED_WITH: champion.version or ""},
                 run_id=run_id,
             )
         )
@@ -328,9 +338,12 @@ class Way:
         walk, registry = self.walk, self.services.registry()
         name, alias = self.project.metadata.name, self.project.alias
         began = walk.begin(Stage.PROMOTE)
-        wish(self.services.records(), self.project)  # so that an alias moved by hand is followed too
+        records = self.services.records()
+        key = wish(records, self.project)  # so that an alias moved by hand is followed too
         automatic = self.project.promote == "automatic"
-        if automatic:
+        if automatic and (failed := rolled_back(records, key, self.arm(version))):
+            told = f"version {version.version} was rolled back by {failed}; `modelyard rollout retry` tries it again"
+        elif automatic:
             now = registry.resolve(name, alias)
             if not isinstance(now, Version) or now.version != version.version:
                 registry.move_alias(name, alias, version.version, expected=champion.version)
@@ -340,19 +353,25 @@ class Way:
         walk.note(Stage.PROMOTE, began=began, message=told)
         return automatic
 
+    def arm(self, version: Version) -> str:
+        """What serves a version, the way that this project wishes."""
+        return arm_name(version.digest, deployment_spec(self.project))
+
     def roll_out(self, version: Version) -> None:
         """Stages 9 and 10 are the rollout loop's: await its verdict, then the end."""
         walk, project, records = self.walk, self.project, self.services.records()
         key = f"default/{project.metadata.name}"
         deployment = project.deployment
         deadline_s = deployment.strategy.canary.progress_deadline.seconds + deployment.analysis.max_duration.seconds
+        earlier = superseded(records, key, self.arm(version))
         for stage in (Stage.ROLLOUT, Stage.SETTLE):
             began = walk.begin(stage)
             attempt, verdict = wait_for_verdict(
                 records,
                 key,
                 version=version.version,
-                digest=version.digest,
+                arm=self.arm(version),
+                earlier=earlier,
                 settled=stage is Stage.SETTLE,
                 say=lambda told, stage=stage: walk.say(stage, told),  # type: ignore[misc]
                 alive=self.services.alive,
