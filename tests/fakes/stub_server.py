@@ -89,6 +89,9 @@ class StubServer:
     def alive(self) -> bool:
         return self.is_alive
 
+    def warm_up(self) -> None:
+        """It is as fast as it will be."""
+
     def ready(self) -> bool:
         return self.is_ready
 

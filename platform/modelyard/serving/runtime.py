@@ -21,6 +21,9 @@ class ModelServer(Protocol):
     def ready(self) -> bool:
         """Whether it answered a real prediction at start and since each worker's restart."""
 
+    def warm_up(self) -> None:
+        """Bring it to its later speed, within a bounded time, before clients and comparisons see it."""
+
     @property
     def failure(self) -> str | None:
         """Why it cannot become ready, when that is known."""

@@ -87,6 +87,8 @@ class Replica:
         while not self._end.is_set():
             alive = server.alive()
             ready = alive and server.ready()
+            if ready and not was_ready:
+                server.warm_up()
             if ready:
                 was_ready, self.failure = True, None
             elif not was_ready and server.failure:

@@ -26,10 +26,15 @@ class Server:
     def __init__(self, port: int = 1234) -> None:
         self.port = port
         self.failure = None
+        self.warm: list[int | None] = []
+        self.shown = lambda: None
         self.asked, self.gate, self.stopped = threading.Event(), threading.Event(), threading.Event()
 
     def alive(self) -> bool:
         return True
+
+    def warm_up(self) -> None:
+        self.warm.append(self.shown())
 
     def ready(self) -> bool:
         self.asked.set()
@@ -51,6 +56,17 @@ def test_a_server_that_becomes_ready_after_it_was_withdrawn_stays_out_of_the_rou
     replica.stop(0.0)
     assert (replica.port, shown) == (None, [])
     assert server.stopped.is_set()
+
+
+def test_a_server_is_warm_before_the_router_sends_it_anything():
+    server = Server()
+    server.gate.set()
+    replica = Replica("a1", fetch=lambda: Path("x"), launch=lambda _: server, changed=lambda: None)
+    server.shown = lambda: replica.port
+    replica.start()
+    wait_until(lambda: replica.port == server.port, deadline_s=10, what="the server")
+    replica.stop(0.0)
+    assert server.warm == [None]  # once, and while the router did not know it
 
 
 @pytest.mark.parametrize("error", [OSError("no space left"), ValueError("a fault of ours")])
