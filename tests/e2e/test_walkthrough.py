@@ -2,9 +2,12 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +18,7 @@ pytestmark = [pytest.mark.process, pytest.mark.slow, pytest.mark.timeout(900)]
 PAGE = Path(__file__).parents[2] / "docs" / "walkthrough.md"
 FENCE = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 MOST_SECONDS = 300.0
+TOO_LONG = 124
 
 
 @dataclass(frozen=True)
@@ -49,22 +53,26 @@ def folder(tmp_path: Path) -> Iterator[Path]:
         shell("modelyard down", start / "mine")
 
 
-def shell(script: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Run a block as `sh -e` would, with an empty home and nothing of this process' environment but the path."""
+def shell(script: str, cwd: Path) -> tuple[int, str]:
+    """Run a block as `sh -e` would, with an empty home and nothing of this environment but the path: code, output."""
     home = cwd.parent / "home"
     home.mkdir(exist_ok=True)
     env = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HOME": str(home), "LANG": "C.UTF-8"}
     kept = {name: os.environ[name] for name in ("TMPDIR", "JAVA_HOME") if name in os.environ}
-    return subprocess.run(
-        ["sh", "-e", "-c", script],
-        cwd=cwd,
-        env=env | kept,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=MOST_SECONDS,
-        check=False,
-    )
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as told:
+        started = subprocess.Popen(
+            ["sh", "-e", "-c", script], cwd=cwd, env=env | kept, stdout=told, stderr=told, start_new_session=True
+        )
+        try:
+            code = started.wait(MOST_SECONDS)
+        except subprocess.TimeoutExpired:
+            code = TOO_LONG
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(started.pid, signal.SIGKILL)  # what a failed block left in the background
+            started.wait()
+        told.seek(0)
+        return code, told.read()
 
 
 def test_the_page_is_what_happens(folder: Path) -> None:
@@ -77,9 +85,8 @@ def test_the_page_is_what_happens(folder: Path) -> None:
         elif block.title:
             (cwd / block.title).write_text(block.text, encoding="utf-8")
         elif block.language == "sh":
-            done = shell(block.text, cwd)
-            told = done.stdout
-            assert done.returncode == block.exit, f"{where}: exit code {done.returncode}\n{block.text}\n{told}"
+            code, told = shell(block.text, cwd)
+            assert code == block.exit, f"{where}: exit code {code}\n{block.text}\n{told}"
             assert "Traceback" not in told, f"{where}:\n{told}"
         else:
             assert block.language == "text", f"{where}: what is ```{block.language} without a title?"
