@@ -14,6 +14,7 @@ from modelyard.runs.journal import Journal, RunRecord, RunState, summary
 from modelyard.runs.lock import exclusive
 from modelyard.runs.stages import ON_THE_ROUTE, Stage, stage_named
 from modelyard.runs.walk import Observer, Silent, UntilReached, Walk
+from modelyard.serving.java import java
 from modelyard.spec.parse import parse_project
 from modelyard.spec.project import ModelProject
 from modelyard.storage.atomic import explained, write_text
@@ -92,6 +93,8 @@ class Project:
         last = stage_named(until) if until else None
         if first and last and first.place > last.place:
             raise BadInput(f"stage {first} comes after {last}", do="let --from name an earlier stage than --until")
+        if last is None or last.place >= Stage.PACKAGE.place:
+            java()  # known to be missing before hours of training, not after
         with exclusive(self.state / "lock", what="modelyard run"):
             code = pack(project.folder / project.spec.code.path, self.state / "code")
             run = self.journal.begin(project.spec, code.digest)

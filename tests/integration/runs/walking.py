@@ -196,6 +196,8 @@ def _run(  # noqa: PLR0917
     if more.get("user"):
         os.seteuid(more["user"])
     os.environ.update(more.get("env", {}))
+    if more.get("hide"):
+        sys.modules[more["hide"]] = None  # type: ignore[assignment]  # its import fails
     if plan and plan.after_s is not None and not plan.stage:
         _later(plan)
     code = 0
