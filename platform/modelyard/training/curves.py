@@ -6,6 +6,7 @@ the stage sends it. mlflow is imported in that thread, while the ranks import to
 """
 
 import json
+import os
 import queue
 import threading
 import time
@@ -106,6 +107,7 @@ class _Run:
     """A run of MLflow: the given one, the one this folder began, or a new one."""
 
     def __init__(self, tracking: Tracking, job: TrainJob, out: Path) -> None:
+        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # its lines tear a progress bar apart
         from mlflow import MlflowClient  # noqa: PLC0415  (its import takes seconds)
 
         self._client = MlflowClient(tracking.uri)

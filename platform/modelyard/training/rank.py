@@ -30,6 +30,8 @@ from modelyard.training.job import CHECKPOINTS, MODEL, WEIGHTS, TrainJob
 from modelyard.training.progress import Teller
 from modelyard.training.trainer import Trainer
 
+_kept: list[Trainer] = []
+"""What a finished process holds until it is gone: taking DDP and gloo apart was seen to hang now and then."""
 COLLECTIVE_TIMEOUT = timedelta(minutes=30)
 """How long a process waits for the others; validation of a recipe's metrics happens in one of them."""
 
@@ -91,9 +93,9 @@ def _train(job_file: Path, out: Path, code: Path, rank: int) -> None:
         )  # fmt: skip
         write_text(out / FINISHED, to_json(finished))
         teller.tell("finished")
+    _kept.append(trainer)
     if world > 1:
         dist.barrier()
-        dist.destroy_process_group()
 
 
 def _report(error: Exception, out: Path, rank: int) -> None:
@@ -108,3 +110,6 @@ def _report(error: Exception, out: Path, rank: int) -> None:
 
 if __name__ == "__main__":
     main(*sys.argv[1:4])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
