@@ -74,9 +74,9 @@ def main() -> int:
     (FOLDER / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     problems = broken_promises(summary)
     show(console, summary)
-    console.print(f"\nreport       {report}")
+    console.print(f"\nreport       {report.relative_to(Path.cwd())}", soft_wrap=True)
     console.print(f"summary      {FOLDER / 'summary.json'}")
-    console.print(f"MLflow UI    {mlflow}  after  .venv/bin/modelyard up --project {FOLDER}")
+    console.print(f"MLflow UI    {mlflow}  after  .venv/bin/modelyard up --project {FOLDER}", soft_wrap=True)
     for problem in problems:
         console.print(f"[red]did not hold:[/] {problem}")
     return 1 if problems else 0
@@ -193,16 +193,17 @@ def broken_promises(summary: dict[str, Any]) -> list[str]:
 def show(console: Console, summary: dict[str, Any]) -> None:
     """The table at the end."""
     table = Table(title=f"{summary['requests']['total']} requests in {summary['wall_s']} s")
-    for column in ("version", "outcome", "reason", "accuracy", "variant", "alias to first response", "failed requests"):
-        table.add_column(column)
+    for column in ("version", "outcome", "reason", "accuracy", "variant", "first answer", "failed"):
+        table.add_column(column, no_wrap=True)
     for row in summary["versions"]:
         failed = summary["requests"]["failed_by_version"].get(row["version"], 0)
-        first = f"{row['alias_to_first_response_s']} s"
+        first = f"after {row['alias_to_first_response_s']:.1f} s" if row["alias_to_first_response_s"] else "none"
         accuracy = f"{row['accuracy']:.4f}"
         table.add_row(row["version"], row["outcome"], row["reason"], accuracy, row["variant"], first, str(failed))
     console.print(table)
     rollback = summary["rollback"]
     console.print(
+        "first answer: since the alias was seen to move\n"
         f"version 3 was out {rollback.get('first_canary_response_to_zero_weight_s')} s after its first answer: "
         f"{rollback.get('canary_requests')} requests, {rollback.get('canary_share', 0):.1%} of the traffic. "
         f"champion: version {summary['champion']}"

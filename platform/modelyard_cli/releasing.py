@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -171,18 +172,20 @@ def simulate(
     output_: Format = Output.TABLE,
 ) -> None:
     """Say before a rollout how long its analysis will take and how often it errs: for a good canary and a bad one."""
-    from modelyard.spec.deployment import AnalysisGate, AnalysisStep, SetWeight  # noqa: PLC0415
-    from modelyard_cli.simulating import Truth, table  # noqa: PLC0415
+    from modelyard.rollout.simulate import Truth  # noqa: PLC0415
+    from modelyard.runs.rollout import deployment_spec  # noqa: PLC0415
+    from modelyard.spec.deployment import AnalysisGate, AnalysisStep, Canary, SetWeight, Strategy  # noqa: PLC0415
+    from modelyard_cli.simulating import table  # noqa: PLC0415
 
-    deployment = wiring.parsed(project).deployment
-    steps = deployment.strategy.canary.steps
+    wish = deployment_spec(wiring.parsed(project))
     if weight is not None:
         steps = (SetWeight(set_weight=weight), AnalysisStep(analysis=AnalysisGate()))
-    truths = (
-        Truth(name="as good", rps=rps, errors=errors),
-        Truth(name=_worse(regression, slower), rps=rps, errors=errors, regression=regression, slower=slower),
-    )
-    output.show(table(truths, deployment.analysis, steps, rollouts=rollouts, seed=seed), output_)
+        wish = replace(wish, strategy=Strategy(canary=Canary(steps=steps)))
+    truths = {
+        "as good": Truth(rps=rps, errors=errors),
+        _worse(regression, slower): Truth(rps=rps, errors=errors, regression=regression, slower=slower),
+    }
+    output.show(table(truths, wish, rollouts=rollouts, seed=seed), output_)
 
 
 def _worse(regression: float, slower: float) -> str:

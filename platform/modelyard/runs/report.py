@@ -11,6 +11,7 @@ from modelyard.errors import ModelyardError
 from modelyard.evaluation.gate import GateReport
 from modelyard.evaluation.report import EvaluationReport
 from modelyard.packaging.package import Package
+from modelyard.registry.port import Version
 from modelyard.reports.html import render
 from modelyard.reports.view import RunView, StageView
 from modelyard.rollout.laptop.records import FileRecords
@@ -64,7 +65,9 @@ def view_of(state: Path, run: RunRecord) -> RunView:
         served=result(Stage.COMPRESS, EvaluationReport, "served"),
         served_gates=result(Stage.COMPRESS, GateReport, "gates"),
         package=package,
+        version=_version(run),
         alias=run.project.alias,
+        champion=_champion(state, run),
         rollout=_rollout(state, run),
         lineage={what: digest for what, digest in digests.items() if digest},
     )
@@ -83,6 +86,18 @@ def _rollout(state: Path, run: RunRecord) -> ModelRollout | None:
     records, key = FileRecords(state / "yard" / "records"), f"default/{run.project.metadata.name}"
     found = _or_none(lambda: [r for r in records.rollouts(key) if r.metadata.name == run.rollout])
     return found[0] if found else None
+
+
+def _version(run: RunRecord) -> Version | None:
+    if run.version is None or run.digest is None:
+        return None
+    return Version(model=run.project.metadata.name, version=run.version, digest=run.digest)
+
+
+def _champion(state: Path, run: RunRecord) -> str | None:
+    """What the alias named when the loop last looked; no server is asked, so that a report needs none."""
+    deployment = FileRecords(state / "yard" / "records").deployment(f"default/{run.project.metadata.name}")
+    return deployment.status.alias.get("version") if deployment else None
 
 
 def _or_none(read: Callable[[], T]) -> T | None:

@@ -39,6 +39,11 @@ class Home:
         return self.path / "keys" / "signing.pem"
 
     @property
+    def history(self) -> Path:
+        """Who was champion when: a file of JSON lines for each model, only ever appended to."""
+        return self.path / "history"
+
+    @property
     def logs(self) -> Path:
         """Logs of everything that runs here."""
         return self.path / "logs"

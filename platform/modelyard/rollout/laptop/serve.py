@@ -21,8 +21,10 @@ import structlog
 
 from modelyard.errors import Busy, ModelyardError
 from modelyard.processes import Child
+from modelyard.registry.history import History
 from modelyard.registry.server import start_mlflow
 from modelyard.rollout.laptop.arms import LaptopArms
+from modelyard.rollout.laptop.chronicle import Chronicle
 from modelyard.rollout.laptop.counters import EnvoyCounters
 from modelyard.rollout.laptop.home import Home
 from modelyard.rollout.laptop.listening import LOOPBACK, kept_port
@@ -113,7 +115,7 @@ def serve(home: Home, end: threading.Event, up: threading.Event) -> None:
     with _held(home):
         services = Services(home)
         up.set()
-        loop = Loop(services.world)
+        loop = Loop(services.world, look=Chronicle(History(home.history)).look)
         services.router.changed = loop.wake
         services.arms.changed = loop.wake
         threading.Thread(target=_mend, args=(services, end), daemon=True).start()
