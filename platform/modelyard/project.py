@@ -12,6 +12,7 @@ from modelyard.errors import BadInput, ModelyardError
 from modelyard.rollout.analysis import check
 from modelyard.runs.journal import Journal, RunRecord, RunState, summary
 from modelyard.runs.lock import exclusive
+from modelyard.runs.services import check_port
 from modelyard.runs.stages import ON_THE_ROUTE, Stage, stage_named
 from modelyard.runs.walk import Observer, Silent, UntilReached, Walk
 from modelyard.serving.java import java
@@ -95,6 +96,8 @@ class Project:
             raise BadInput(f"stage {first} comes after {last}", do="let --from name an earlier stage than --until")
         if last is None or last.place >= Stage.PACKAGE.place:
             java()  # known to be missing before hours of training, not after
+        if last is None or last.place >= Stage.PROMOTE.place:
+            check_port(project.home, project.spec)
         with exclusive(self.state / "lock", what="modelyard run"):
             code = pack(project.folder / project.spec.code.path, self.state / "code")
             run = self.journal.begin(project.spec, code.digest)

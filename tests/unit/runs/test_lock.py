@@ -36,7 +36,7 @@ def test_two_runs_at_once_are_refused_with_the_holder_named(tmp_path: Path) -> N
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with (
-        pytest.raises(BadInput, match="is in the way: File exists. Remove what stands there"),
+        pytest.raises(BadInput, match=r"is in the way: File exists\. Remove what stands there"),
         exclusive(tmp_path / "file" / "lock", what="run"),
     ):
         pass
