@@ -24,8 +24,8 @@ def main() -> None:
     parser.add_argument("--yard", type=Path, required=True, help="yard.json, which names the router's port")
     parser.add_argument("--model", required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--rps", type=float, default=100.0)
-    parser.add_argument("--connections", type=int, default=6)
+    parser.add_argument("--rps", type=float, default=200.0)
+    parser.add_argument("--connections", type=int, default=12)
     options = parser.parse_args()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
