@@ -11,7 +11,9 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-_PREFIX = "modelyard-"
+_PREFIX = "modelyard-room-"
+_CONTENTS = "workers"
+"""What every room holds. A folder that somebody named like a room, and that holds something else, is no room."""
 
 
 class Room:
@@ -24,7 +26,7 @@ class Room:
         self._held = os.open(unnamed, os.O_RDONLY | os.O_CLOEXEC)
         fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         self.path = unnamed.rename(unnamed.with_name(unnamed.name.removeprefix(".")))
-        (self.path / "workers").mkdir()
+        (self.path / _CONTENTS).mkdir()
 
     def remove(self) -> None:
         """Remove it with all that is in it; safe to repeat."""
@@ -40,6 +42,9 @@ def _sweep() -> None:
             held = os.open(room, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_DIRECTORY)
             try:
                 fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(room, ignore_errors=True)
+                status = os.fstat(held)
+                private = status.st_uid == os.getuid() and status.st_mode & 0o777 == 0o700
+                if private and (room / _CONTENTS).is_dir():
+                    shutil.rmtree(room, ignore_errors=True)
             finally:
                 os.close(held)

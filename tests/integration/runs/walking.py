@@ -133,9 +133,15 @@ class Running:
 
     def until(self, stage: str, state: str) -> None:
         """Wait for an event."""
-        wait_until(
-            lambda: self._read() or (stage, state) in [one[:2] for one in self.seen], deadline_s=LONGEST_S, what=state
-        )
+
+        def came() -> bool:
+            alive = self.process.is_alive()
+            self._read()
+            there = (stage, state) in [event[:2] for event in self.seen]
+            assert there or alive, f"ended before {stage} {state}: {self.seen[-3:]}"
+            return there
+
+        wait_until(came, deadline_s=LONGEST_S, what=f"{stage} {state}")
 
     def let_go(self) -> None:
         """End a hold."""

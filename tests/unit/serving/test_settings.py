@@ -5,6 +5,7 @@ import json
 import stat
 import subprocess
 import sys
+import tempfile
 import zipfile
 from pathlib import Path
 
@@ -181,10 +182,14 @@ os.kill(os.getpid(), signal.SIGKILL)
     told = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, text=True).stdout
     left = Path(told.strip())
     other = Room()
+    somebodys = [Path(tempfile.mkdtemp(prefix=prefix)) for prefix in ("modelyard-", "modelyard-room-")]
     try:
         room = Room()
         assert not left.exists()
         assert other.path.exists()
+        assert all(folder.exists() for folder in somebodys)
         room.remove()
     finally:
         other.remove()
+        for folder in somebodys:
+            folder.rmdir()
