@@ -27,9 +27,10 @@ $(VENV)/.ready: requirements/lock.txt requirements/torch-$(TORCH).txt requiremen
 demo: setup ## Three versions of a model, from data to live traffic, with a bad one rolled back (state in .modelyard/demo)
 	@$(BIN)/python examples/digits/demo.py
 
-test: setup ## Every test that this machine can run, with coverage
-	@$(PYTEST) -n 2 -m "not process" --cov --cov-report= -q
-	@$(PYTEST) -n 2 -m process --cov --cov-append --cov-report=term:skip-covered -q
+test: setup ## Every test that this machine can run; the last two are the demo and the walkthrough, one after the other
+	@$(PYTEST) -n 2 -m "not process" -q --cov --cov-report=term:skip-covered
+	@$(PYTEST) -n 2 -m process --ignore tests/e2e -q
+	@$(PYTEST) tests/e2e -q
 
 test-unit: setup ## The tests that need no process, in seconds
 	@$(PYTEST) -n 2 tests/unit -m "not process" -q

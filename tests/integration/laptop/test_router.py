@@ -156,11 +156,11 @@ def test_a_hanging_replica_fails_no_client_where_another_one_stands(router, stub
 
 @pytest.mark.parametrize(
     ("code", "requests", "errors", "answers"),
-    [(200, 1, 0, 1), (400, 1, 0, 1), (404, 1, 0, 1), (500, 2, 2, 0), (507, 2, 2, 0), ("reset", 2, 2, 0)],
+    [(200, 1, 0, 1), (400, 1, 1, 1), (404, 1, 1, 1), (500, 2, 2, 0), (507, 2, 2, 0), ("reset", 2, 2, 0)],
     ids=[
         "an answer is no error",
-        "a 400 is the client's error",
-        "a 404 is the client's error",
+        "a refusal is an error of its arm: both arms get the same requests",
+        "so is a 404",
         "a 500 and its retry are two errors",
         "a dead worker's 507 and its retry are two errors",
         "a reset and its retry are two errors",
