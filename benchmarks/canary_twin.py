@@ -33,7 +33,7 @@ class Metric:
         return (1 + self.margin, 0.0) if self.relative else (1.0, self.margin)
 
 
-def log_e(  # noqa: PLR0917 - a 2×2 table and two rates
+def log_e(
     ns: Array, ks: Array, nc: Array, kc: Array, base: Array, bet: Array, *, above: bool, slope=1.0, shift=0.0
 ) -> Array:
     """`evalues.log_e` over arrays."""

@@ -56,7 +56,7 @@ def from_memory(folder: Path) -> Pass:
 
 def from_litdata(folder: Path, work: Path) -> Pass:
     """The same images as litdata's own shards, streamed from the disk."""
-    import litdata  # noqa: PLC0415 - not a dependency
+    import litdata
 
     reader = SplitReader(folder, "train")
     rows = [(torch.from_numpy(row["image"].copy()), row["label"]) for row in reader.rows()]
