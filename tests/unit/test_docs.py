@@ -9,12 +9,13 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "SCOPE.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 REGRESSIONS = (ROOT / "docs" / "regressions.md").read_text(encoding="utf-8")
-NAMED = re.findall(r"`([\w/]+\.py)::(\w+)`", REGRESSIONS)
+BAD_INPUT = (ROOT / "docs" / "bad-input.md").read_text(encoding="utf-8")
+NAMED = re.findall(r"`([\w/]+\.py)::(\w+)`", REGRESSIONS + BAD_INPUT)
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 
 
 @pytest.mark.parametrize(("file", "test"), sorted(set(NAMED)), ids=lambda value: value)
-def test_each_test_that_the_regressions_name_exists(file: str, test: str) -> None:
+def test_each_test_that_the_pages_name_exists(file: str, test: str) -> None:
     path = ROOT / "tests" / file
     assert path.is_file(), f"there is no tests/{file}"
     tree = ast.parse(path.read_text(encoding="utf-8"))

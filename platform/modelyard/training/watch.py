@@ -15,7 +15,8 @@ from modelyard.processes import Child, wait_until
 from modelyard.training.curves import Curves
 
 SAMPLE_S = 1.0
-_LIBRARY = ("site-packages", "modelyard", "/lib/python", "<frozen")
+_LIBRARY = ("site-packages", f"{Path(__file__).parents[1]}/", "/lib/python", "<frozen")
+"""Lines that are not the user's. Our own by their very place: the user's code lies below `.modelyard/` too."""
 
 
 class Watcher:

@@ -118,7 +118,7 @@ def test_a_recipe_that_does_not_return_is_ended_and_named(data, tmp_path):
     job = failing(data, tmp_path, "def loss(self, outputs, batch):\n        while True:\n            pass")
     job = with_resources(job, stall_timeout=Duration("15s"), restarts=0)
     with pytest.raises(StageFailed, match=r"Nothing happened for 15 s.*in loss, recipe\.py line \d+"):
-        train(job, out=tmp_path / "out")
+        train(job, out=tmp_path / ".modelyard" / "out")  # as in a project
 
 
 def test_a_process_that_is_killed_again_and_again_ends_the_training_with_the_reason(data, tmp_path):
