@@ -1,0 +1,103 @@
+"""Alias observed → first answer of the new version through the router, beside a bare TorchServe started by hand.
+
+    .venv/bin/python benchmarks/first_response.py [--rounds 3]
+
+A real yard (MLflow, Envoy, the loop). Each round registers one more version, moves the alias, and asks the router until
+that version answers; then the same archive is started by hand, with the yard stopped meanwhile. Goal: a ratio of the
+medians of at most 1.2. The time until the alias is observed stands apart.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import httpx
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for tests.fakes
+
+from serving_start import ask, bare
+from tests.fakes.small_model import NAME, model_folder, prepared_data, request_of
+
+from modelyard.packaging.package import Package, package
+from modelyard.processes import wait_until
+from modelyard.registry.mlflow import MLflowRegistry
+from modelyard.registry.port import Candidate
+from modelyard.rollout.laptop import yard
+from modelyard.rollout.laptop.records import FileRecords
+from modelyard.spec.deployment import Canary, DeploymentSpec, ModelDeployment, ModelRef, Strategy
+from modelyard.spec.metadata import Metadata
+
+
+def one_more(into: Path, number: int) -> Package:
+    """The same model with other golden requests: another digest."""
+    data = prepared_data(into / "data", 12 + number)
+    return package(model_folder(into, "Thirds"), name=NAME, data=data, work=into / "work", out=into / "package")
+
+
+def wait_for(router: str, version: str) -> float:
+    """When the version answered first."""
+    wait_until(lambda: answered_by(router) == version, deadline_s=120, what=f"an answer of {version}")
+    return time.time()
+
+
+def answered_by(router: str) -> str | None:
+    """The version that answers now."""
+    answer = httpx.post(f"{router}/v1/models/{NAME}:predict", content=request_of(0), timeout=20)
+    return answer.headers.get("x-modelyard-version") if answer.status_code == 200 else None
+
+
+def observed_at(records: FileRecords, version: str) -> float:
+    """When the loop saw the alias name a version."""
+    attempt = next(r for r in records.rollouts(f"default/{NAME}") if r.spec.version == version)
+    return next(float(event["at"]) for event in attempt.status.timeline if event["event"] == "AliasObserved")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    rounds = parser.parse_args().rounds
+    ours_s, bare_s, seen_s = [], [], []
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder) / "yard"
+        records = FileRecords(home / "records")
+        for number in range(1, rounds + 1):
+            packed = one_more(Path(folder) / f"v{number}", number)
+            up = yard.up(home)
+            try:
+                registry = MLflowRegistry(up.mlflow)
+                if number == 1:
+                    at_once = Strategy(canary=Canary(steps=()))
+                    spec = DeploymentSpec(model=ModelRef(name=NAME, alias="champion"), strategy=at_once)
+                    records.write(ModelDeployment(metadata=Metadata(name=NAME), spec=spec))
+                paths = {"archive": packed.archive, "folder": packed.folder, "manifest": packed.manifest}
+                candidate = Candidate(model=NAME, digest=packed.digest, **paths)
+                version = registry.register(candidate).version
+                before = None if number == 1 else str(number - 1)
+                moved = time.time()
+                registry.move_alias(NAME, "champion", version, expected=before)
+                answered, observed = wait_for(up.router, version), observed_at(records, version)
+                ours_s.append(answered - observed)
+                seen_s.append(observed - moved)
+            finally:
+                yard.down(home)
+            began = time.perf_counter()
+            child, port = bare(packed, Path(folder) / f"bare{number}")
+            wait_until(lambda port=port: ask(port), deadline_s=120, what="an answer", child=child)
+            bare_s.append(time.perf_counter() - began)
+            child.stop(5)
+    ours, by_hand = statistics.median(ours_s), statistics.median(bare_s)
+    numbers = {
+        "ours_s": ours,
+        "bare_s": by_hand,
+        "ratio": ours / by_hand,
+        "until_observed_s": statistics.median(seen_s),
+    }
+    print(json.dumps({name: round(value, 2) for name, value in numbers.items()} | {"rounds": rounds}, indent=2))
+
+
+if __name__ == "__main__":
+    main()
