@@ -25,7 +25,7 @@ def test_the_demo_takes_three_versions_all_the_way_and_leaves_nothing_running(tm
     a machine that stalls for seconds in mid-canary is evidence too. Twice in a row is a fault."""
     done = run_demo(tmp_path)
     if done.returncode:
-        print("the first run did not hold:", done.stdout[-3000:])
+        sys.stderr.write(f"the first run did not hold:\n{done.stdout[-3000:]}")
         done = run_demo(tmp_path)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-3000:]
     summary = json.loads((tmp_path / ".modelyard" / "demo" / "summary.json").read_text())
