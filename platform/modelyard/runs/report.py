@@ -16,6 +16,7 @@ from modelyard.reports.html import render
 from modelyard.reports.view import RunView, StageView
 from modelyard.rollout.laptop.records import FileRecords
 from modelyard.runs.journal import RunRecord
+from modelyard.runs.rollout import deployment_key
 from modelyard.runs.stages import Stage
 from modelyard.spec.codec import from_json
 from modelyard.spec.rollout import ModelRollout
@@ -83,7 +84,7 @@ def _data_report(state: Path, run: RunRecord) -> dict[str, object] | None:
 
 
 def _rollout(state: Path, run: RunRecord) -> ModelRollout | None:
-    records, key = FileRecords(state / "yard" / "records"), f"default/{run.project.metadata.name}"
+    records, key = FileRecords(state / "yard" / "records"), deployment_key(run.project)
     found = _or_none(lambda: [r for r in records.rollouts(key) if r.metadata.name == run.rollout])
     return found[0] if found else None
 
@@ -96,7 +97,7 @@ def _version(run: RunRecord) -> Version | None:
 
 def _champion(state: Path, run: RunRecord) -> str | None:
     """What the alias named when the loop last looked; no server is asked, so that a report needs none."""
-    deployment = FileRecords(state / "yard" / "records").deployment(f"default/{run.project.metadata.name}")
+    deployment = FileRecords(state / "yard" / "records").deployment(deployment_key(run.project))
     return deployment.status.alias.get("version") if deployment else None
 
 

@@ -29,10 +29,15 @@ def deployment_spec(project: ModelProject) -> DeploymentSpec:
     )
 
 
+def deployment_key(project: ModelProject) -> str:
+    """Key of the project's ModelDeployment in the records."""
+    return f"default/{project.metadata.name}"
+
+
 def wish(records: Records, project: ModelProject) -> str:
     """Write the project's ModelDeployment if it is not so already; gives its key."""
     spec = deployment_spec(project)
-    key = f"default/{project.metadata.name}"
+    key = deployment_key(project)
     for _ in range(20):
         there = records.deployment(key)
         if there is not None and there.spec == spec:

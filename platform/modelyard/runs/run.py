@@ -19,7 +19,7 @@ from modelyard.registry.port import Candidate, Registry, Version
 from modelyard.rollout.observation import arm_name
 from modelyard.rollout.ports import Records
 from modelyard.runs.champion import COMPARED_WITH, Champion, champion_of, registered_weights
-from modelyard.runs.rollout import deployment_spec, rolled_back, superseded, wait_for_verdict, wish
+from modelyard.runs.rollout import deployment_key, deployment_spec, rolled_back, superseded, wait_for_verdict, wish
 from modelyard.runs.stages import Stage, stage_key
 from modelyard.runs.walk import Result, Walk
 from modelyard.spec.codec import to_data
@@ -360,7 +360,7 @@ class Way:
     def roll_out(self, version: Version) -> None:
         """Stages 9 and 10 are the rollout loop's: await its verdict, then the end."""
         walk, project, records = self.walk, self.project, self.services.records()
-        key = f"default/{project.metadata.name}"
+        key = deployment_key(project)
         deployment = project.deployment
         deadline_s = deployment.strategy.canary.progress_deadline.seconds + deployment.analysis.max_duration.seconds
         earlier = superseded(records, key, self.arm(version))
