@@ -29,6 +29,7 @@ from torch.distributed.checkpoint.state_dict_saver import save as dcp_save
 
 from modelyard.errors import Tampered
 from modelyard.storage.atomic import digest_file, explained
+from modelyard.training.files import UNFINISHED, remove_unfinished
 
 logging.getLogger("c10d-NullHandler-dcp_logger").setLevel(logging.WARNING)  # it formats a line for each tensor
 
@@ -71,11 +72,10 @@ def save(folder: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any], 
     """
     rank = dist.get_rank() if dist.is_initialized() else 0
     final = folder / f"step-{step:010d}"
-    staged = folder / f".step-{step:010d}.tmp"
+    staged = folder / UNFINISHED.replace("*", f"{step:010d}")
     with explained(folder):
         if rank == 0:
-            for left_over in folder.glob(".step-*.tmp"):
-                shutil.rmtree(left_over)
+            remove_unfinished(folder)
             (staged / "tensors").mkdir(parents=True)
         if dist.is_initialized():
             dist.barrier()

@@ -1,5 +1,8 @@
 """What lies in a training's folder while it runs. Nothing here imports torch: the parent stays small and quick."""
 
+import shutil
+from pathlib import Path
+
 from modelyard.record import record
 from modelyard.spec.codec import to_data, to_json
 from modelyard.storage.atomic import digest_bytes
@@ -12,6 +15,8 @@ EXITS = "exits.json"
 FINISHED = "finished.json"
 RUN = "run.json"
 FAILURES = "failure-*.json"
+UNFINISHED = ".step-*.tmp"
+"""A checkpoint until all of it is written."""
 
 
 @record
@@ -45,3 +50,9 @@ def identity(job: TrainJob) -> str:
     weights = (job.weights.digest or job.weights.path) if job.weights else ""
     decisive = _Decisive(train=train, data=job.data_fingerprint, code=job.code_digest, weights=weights)
     return digest_bytes(to_json(decisive).encode())
+
+
+def remove_unfinished(checkpoints: Path) -> None:
+    """Remove checkpoints that were never finished. Only where no process writes there any more."""
+    for left_over in checkpoints.glob(UNFINISHED):
+        shutil.rmtree(left_over)

@@ -1,5 +1,6 @@
 """The stage `train`: starts the ranks, watches them, goes on from the last checkpoint when they were killed."""
 
+import contextlib
 import json
 import os
 import sys
@@ -16,8 +17,18 @@ from modelyard.storage.atomic import digest_file, explained, write_text
 from modelyard.storage.code import unpack
 from modelyard.training.curves import Curves
 from modelyard.training.failures import Ending, Fate, Report, ending
-from modelyard.training.files import EXITS, FAILURES, FINISHED, JOB, LOG, PROGRESS, Finished, identity
-from modelyard.training.job import TRAINED, WEIGHTS, Tracking, TrainedModel, TrainJob
+from modelyard.training.files import (
+    EXITS,
+    FAILURES,
+    FINISHED,
+    JOB,
+    LOG,
+    PROGRESS,
+    Finished,
+    identity,
+    remove_unfinished,
+)
+from modelyard.training.job import CHECKPOINTS, TRAINED, WEIGHTS, Tracking, TrainedModel, TrainJob
 from modelyard.training.progress import Follower
 from modelyard.training.watch import Watcher, memory_kills
 
@@ -104,6 +115,8 @@ def _attempt(job: TrainJob, out: Path, code: Path, curves: Curves, say: Progress
         watcher.look(follower.new(), curves, say)
     finally:
         agent = child.stop(grace=2.0)
+        with contextlib.suppress(OSError):  # a rank that was killed may still be closing its file
+            remove_unfinished(out / CHECKPOINTS)
     exits = json.loads((out / EXITS).read_text()) if (out / EXITS).is_file() else {}
     reports = [from_json(Report, path.read_bytes(), where=str(path)) for path in sorted(out.glob(FAILURES))]
     return ending(

@@ -187,3 +187,15 @@ def test_the_last_checkpoints_are_kept_and_no_more(job, start, tmp_path):
     assert len(kept) == 3
     state = json.loads((tmp_path / "checkpoints" / kept[-1] / "state.json").read_text())
     assert (state["world"], state["threads"]) == (2, 1)
+
+
+def test_stopped_in_the_middle_of_a_checkpoint_only_finished_ones_stay(job, tmp_path):
+    half = tmp_path / "checkpoints" / ".step-0000000999.tmp" / "tensors"
+
+    def stop(_message: str, _share: float | None) -> None:
+        half.mkdir(parents=True, exist_ok=True)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(job, out=tmp_path, progress=stop)
+    assert list((tmp_path / "checkpoints").glob(".*")) == []
