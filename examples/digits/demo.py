@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -192,7 +193,13 @@ def broken_promises(summary: dict[str, Any]) -> list[str]:
 
 def show(console: Console, summary: dict[str, Any]) -> None:
     """The table at the end."""
-    table = Table(title=f"{summary['requests']['total']} requests in {summary['wall_s']} s")
+    # One blank between columns: the longest words fit the 80 columns of a plain terminal, and none is cut.
+    table = Table(
+        title=f"{summary['requests']['total']} requests in {summary['wall_s']} s",
+        box=SIMPLE_HEAD,
+        show_edge=False,
+        padding=0,
+    )
     for column in ("version", "outcome", "reason", "accuracy", "variant", "first answer", "failed"):
         table.add_column(column, no_wrap=True)
     for row in summary["versions"]:
