@@ -7,6 +7,10 @@
     ├── Tampered            bytes differ from their digest or signature        exit 1
     ├── Unavailable         a system that is needed is away: try again         exit 1
     ├── Conflict            a record changed since it was read: look again     exit 1
+    ├── Expired             a watch is too old to go on: list again            exit 1
+    ├── Forbidden           rights are missing; names verb and resource        exit 1
+    ├── NotInstalled        the cluster does not know a kind: a CRD is missing exit 1
+    ├── Refused             the cluster refuses an object, and says why        exit 1
     ├── Busy                somebody else holds what is needed                 exit 1
     └── Stopped             a signal or a person asked to stop                 exit 130
 
@@ -55,9 +59,28 @@ class Tampered(ModelyardError):
 class Unavailable(ModelyardError):
     """A system that is needed is away. What was there is intact."""
 
+    retry_after: float | None = None
+    """Seconds that the system asked to be left alone."""
+
 
 class Conflict(ModelyardError):
     """A record changed since it was read."""
+
+
+class Expired(ModelyardError):
+    """What a watch should go on from is too old."""
+
+
+class Forbidden(ModelyardError):
+    """Rights are missing; the message names verb and resource."""
+
+
+class NotInstalled(ModelyardError):
+    """A cluster does not know a kind."""
+
+
+class Refused(ModelyardError):
+    """A cluster refuses what it was given; repeating it is in vain."""
 
 
 class Busy(ModelyardError):
