@@ -1,0 +1,1 @@
+"""The operator: the shell in which the rollout loop lives on a Kubernetes cluster."""
