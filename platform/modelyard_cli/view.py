@@ -14,7 +14,7 @@ def deployment_row(wish: "ModelDeployment", rollouts: "tuple[ModelRollout, ...]"
     row: dict[str, Any] = {
         "model": wish.spec.model.name,
         "stable": stable.version if stable else None,
-        "ready": f"{stable.ready_replicas}/{wish.spec.replicas}" if stable else f"0/{wish.spec.replicas}",
+        "ready": f"{stable.ready_replicas}/{wish.spec.least}" if stable else f"0/{wish.spec.least}",
         "alias": f"{wish.spec.model.alias} → {wish.status.alias.get('version', '?')}"
         if wish.spec.model.alias
         else None,

@@ -21,7 +21,9 @@ def deployment_spec(project: ModelProject) -> DeploymentSpec:
     return DeploymentSpec(
         model=ModelRef(name=project.metadata.name, alias=project.alias),
         runtime=given.runtime,
+        pod_template=given.pod_template,
         replicas=given.replicas,
+        autoscaling=given.autoscaling,
         strategy=given.strategy,
         analysis=given.analysis,
         traffic=given.traffic,

@@ -4,7 +4,18 @@ import re
 from collections.abc import Iterator
 
 from modelyard.spec.check_numbers import at_least, between, positive
-from modelyard.spec.deployment import Analysis, AnalysisStep, Canary, DeploymentSpec, PauseStep, SetWeight, TorchServe
+from modelyard.spec.deployment import (
+    Analysis,
+    AnalysisStep,
+    Canary,
+    DeploymentSpec,
+    PauseStep,
+    ScalingMetric,
+    SetWeight,
+    TorchServe,
+    Traffic,
+)
+from modelyard.spec.pod import check_pod_template
 from modelyard.spec.problem import FieldPath, Problem, did_you_mean
 from modelyard.spec.project import Deployment
 
@@ -38,7 +49,8 @@ def check_alias(alias: str, at: FieldPath) -> Iterator[Problem]:
 
 def check_serving(spec: DeploymentSpec | Deployment, at: FieldPath) -> Iterator[Problem]:
     """What is wrong with how a model is served and rolled out."""
-    yield from at_least(1, spec.replicas, (*at, "replicas"))
+    yield from _size(spec, at)
+    yield from check_pod_template(spec.pod_template, (*at, "podTemplate"))
     yield from at_least(1, spec.rollback.retain, (*at, "rollback", "retain"))
     server, server_at = spec.runtime.torch_serve, (*at, "runtime", "torchServe")
     yield from at_least(1, server.workers, (*server_at, "workers"))
@@ -46,13 +58,65 @@ def check_serving(spec: DeploymentSpec | Deployment, at: FieldPath) -> Iterator[
     yield from positive(server.response_timeout, (*server_at, "responseTimeout"))
     if server.batch_size == 1 and server.max_batch_delay != TorchServe().max_batch_delay:
         yield Problem(field=(*server_at, "maxBatchDelay"), message="cannot act with batchSize: 1")
-    traffic, traffic_at = spec.traffic, (*at, "traffic")
-    if traffic.port is not None and not 1024 <= traffic.port <= 65535:
-        yield Problem(field=(*traffic_at, "port"), message=f"{traffic.port} is not a port from 1024 to 65535")
-    yield from positive(traffic.timeout, (*traffic_at, "timeout"))
-    yield from between(0, traffic.retries, 10, (*traffic_at, "retries"))
+    yield from _traffic(spec, (*at, "traffic"))
     yield from _steps(spec.strategy.canary, spec.analysis, (*at, "strategy", "canary"))
     yield from _analysis(spec.analysis, (*at, "analysis"))
+
+
+def _size(spec: DeploymentSpec | Deployment, at: FieldPath) -> Iterator[Problem]:
+    if spec.replicas is not None:
+        yield from at_least(1, spec.replicas, (*at, "replicas"))
+    scaling, here = spec.autoscaling, (*at, "autoscaling")
+    if scaling is None:
+        return
+    if spec.replicas is not None:
+        yield Problem(field=(*at, "replicas"), message="cannot act with autoscaling; leave one of them out")
+    if scaling.min_replicas < 1:
+        message = (
+            f"{scaling.min_replicas} is less than 1: without KEDA's HTTP add-on nothing would wake the model again"
+        )
+        yield Problem(field=(*here, "minReplicas"), message=message)
+    if scaling.max_replicas < scaling.min_replicas:
+        message = f"{scaling.max_replicas} < minReplicas {scaling.min_replicas}"
+        yield Problem(field=(*here, "maxReplicas"), message=message)
+    yield from _scaling_metric(scaling.metric, (*here, "metric"))
+
+
+def _scaling_metric(metric: ScalingMetric, at: FieldPath) -> Iterator[Problem]:
+    members = {
+        "CPU": metric.cpu, "GPU": metric.gpu, "QueueLatency": metric.queue_latency, "Prometheus": metric.prometheus,
+    }  # fmt: skip
+    for kind, member in members.items():
+        name = "cpu" if kind == "CPU" else "gpu" if kind == "GPU" else kind[0].lower() + kind[1:]
+        if member is not None and kind != metric.type:
+            yield Problem(field=(*at, name), message=f"cannot act with type: {metric.type}")
+    if metric.type == "Prometheus" and metric.prometheus is None:
+        yield Problem(field=at, message="type: Prometheus needs prometheus: {serverAddress, query, threshold}")
+    for name, percent in (("cpu", metric.cpu), ("gpu", metric.gpu)):
+        if percent is not None:
+            yield from between(1, percent.average_utilization, 100, (*at, name, "averageUtilization"))
+    if metric.queue_latency is not None:
+        yield from positive(metric.queue_latency.average, (*at, "queueLatency", "average"))
+    if metric.prometheus is not None and metric.prometheus.threshold.value <= 0:
+        yield Problem(field=(*at, "prometheus", "threshold"), message="must be more than 0")
+
+
+def _traffic(spec: DeploymentSpec | Deployment, at: FieldPath) -> Iterator[Problem]:
+    traffic = spec.traffic
+    if traffic.port is not None and not 1024 <= traffic.port <= 65535:
+        yield Problem(field=(*at, "port"), message=f"{traffic.port} is not a port from 1024 to 65535")
+    yield from positive(traffic.timeout, (*at, "timeout"))
+    yield from between(0, traffic.retries, 10, (*at, "retries"))
+    if traffic.gateway == "Other" and traffic.retries != Traffic().retries:
+        message = "cannot act with gateway: Other: retries are no part of the Gateway API"
+        yield Problem(field=(*at, "retries"), message=message)
+    for name in ("hostnames", "matches", "filters", "adopt"):
+        if getattr(traffic, name) and not traffic.parent_refs:
+            yield Problem(field=(*at, name), message="cannot act without parentRefs, the gateways")
+    for index, one in enumerate(traffic.filters):
+        if one.get("type") in ("URLRewrite", "RequestRedirect"):
+            message = f"{one['type']} is refused: the path is rewritten to TorchServe's by us; use another filter"
+            yield Problem(field=(*at, "filters", str(index)), message=message)
 
 
 def _steps(canary: Canary, analysis: Analysis, at: FieldPath) -> Iterator[Problem]:

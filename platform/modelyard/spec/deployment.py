@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from modelyard.record import record
 from modelyard.spec.metadata import API_VERSION, Metadata
-from modelyard.units import Duration, Percentage
+from modelyard.units import Duration, Percentage, Quantity
 
 
 @record
@@ -21,6 +21,9 @@ class Verification:
     """What must be true of an archive before it serves, beside its digest."""
 
     signature: Literal["Required", "IfPresent"] = "IfPresent"
+    trusted_keys: tuple[str, ...] = ()
+    """Cluster: public keys (ed25519, base64) of which one must have signed; a laptop trusts its own. Without any,
+    `IfPresent` checks the digest alone."""
 
 
 @record
@@ -55,6 +58,94 @@ class Runtime:
     type: Literal["TorchServe"] = "TorchServe"
     """Which server."""
     torch_serve: TorchServe = TorchServe()
+
+
+@record
+class PodMetadata:
+    """What is said about each pod, beside our own labels."""
+
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """More labels. Those of Kubernetes (`app.kubernetes.io/…`) and `modelyard.dev/…` are ours."""
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    """More annotations."""
+
+
+@record
+class PodTemplate:
+    """Cluster: what each server's pod has beside what we render."""
+
+    metadata: PodMetadata = PodMetadata()
+    spec: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of a core/v1 PodSpec: `nodeSelector`, `tolerations`, `imagePullSecrets`, …; the container named `server`
+    takes `resources`, `env`, `image` and the like. What would break ours (command, ports, probes, …) is refused."""
+
+
+@record
+class CPUMetric:
+    """CPU time of the pods, by the metrics server."""
+
+    average_utilization: int = 70
+    """Percent of the pods' CPU request."""
+
+
+@record
+class GPUMetric:
+    """Utilization of the GPUs, where a metrics adapter gives it as a metric of pods."""
+
+    average_utilization: int = 70
+    """Percent."""
+    metric: str = "DCGM_FI_DEV_GPU_UTIL"
+    """The metric's name."""
+
+
+@record
+class QueueLatencyMetric:
+    """How long requests wait for a worker, where a metrics adapter gives it as a metric of pods."""
+
+    average: Duration = Duration("50ms")
+    """At most this, on average over the pods."""
+    metric: str = "modelyard_queue_latency_seconds"
+    """The metric's name; ours by default."""
+
+
+@record
+class PrometheusMetric:
+    """The answer of a query, by KEDA."""
+
+    server_address: str
+    """`http://…`"""
+    query: str
+    """PromQL that gives one number."""
+    threshold: Quantity
+    """The value that one replica is worth."""
+
+
+@record
+class ScalingMetric:
+    """What decides the number of replicas. A union by `type`."""
+
+    type: Literal["CPU", "GPU", "QueueLatency", "Prometheus"] = "CPU"
+    """`Prometheus` is scaled by KEDA, the others by a HorizontalPodAutoscaler."""
+    cpu: CPUMetric | None = None
+    """With `type: CPU`."""
+    gpu: GPUMetric | None = None
+    """With `type: GPU`."""
+    queue_latency: QueueLatencyMetric | None = None
+    """With `type: QueueLatency`."""
+    prometheus: PrometheusMetric | None = None
+    """With `type: Prometheus`."""
+
+
+@record
+class Autoscaling:
+    """Replicas by load. A laptop runs `minReplicas`."""
+
+    max_replicas: int
+    """At most so many for each arm."""
+    min_replicas: int = 1
+    """At least so many for the arm that has all traffic."""
+    metric: ScalingMetric = ScalingMetric()
+    """What decides."""
 
 
 @record
@@ -168,6 +259,18 @@ class Analysis:
 
 
 @record
+class ParentRef:
+    """A Gateway."""
+
+    name: str
+    """The Gateway's name."""
+    namespace: str | None = None
+    """The deployment's own when absent."""
+    section_name: str | None = None
+    """One listener of it; all when absent."""
+
+
+@record
 class Traffic:
     """What the router does beside weights."""
 
@@ -177,6 +280,20 @@ class Traffic:
     """After this the client is answered with an error. Each attempt may take an equal part of it."""
     retries: int = 1
     """Within one arm, by another replica where there is one; each failed attempt counts as an error of that arm."""
+    gateway: Literal["EnvoyGateway", "Other"] = "EnvoyGateway"
+    """Cluster: what stands behind the Gateway API. With `Other` there are no retries, which are no part of that API,
+    and evidence comes from the servers."""
+    parent_refs: tuple[ParentRef, ...] = ()
+    """Cluster: the gateways at which the model answers. Without any, nothing comes from outside."""
+    hostnames: tuple[str, ...] = ()
+    """Cluster: host names at which the model answers; all that the gateways have when empty."""
+    matches: tuple[Mapping[str, Any], ...] = ()
+    """Cluster: which requests are meant, as HTTPRoute's `rules[].matches`. POSTs of `/v1/models/<model>:predict` and
+    `/predictions/<model>` when empty."""
+    filters: tuple[Mapping[str, Any], ...] = ()
+    """Cluster: what is done with them on the way, as HTTPRoute's `rules[].filters`; the path is rewritten by us."""
+    adopt: bool = False
+    """Cluster: take over an HTTPRoute of the deployment's name that somebody else made. Its rules become ours."""
 
 
 @record
@@ -195,14 +312,22 @@ class DeploymentSpec:
 
     model: ModelRef
     runtime: Runtime = Runtime()
-    replicas: int = 1
-    """Servers of the arm that has all traffic."""
+    pod_template: PodTemplate = PodTemplate()
+    replicas: int | None = None
+    """Servers of the arm that has all traffic; 1 when absent. Not together with `autoscaling`."""
+    autoscaling: Autoscaling | None = None
+    """Servers by load."""
     strategy: Strategy = Strategy()
     analysis: Analysis = Analysis()
     traffic: Traffic = Traffic()
     rollback: Rollback = Rollback()
     paused: bool = False
     """Hold: no step is taken, nothing is undone."""
+
+    @property
+    def least(self) -> int:
+        """Replicas that the arm with all traffic has at least."""
+        return self.autoscaling.min_replicas if self.autoscaling else 1 if self.replicas is None else self.replicas
 
 
 @record

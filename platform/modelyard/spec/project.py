@@ -6,7 +6,7 @@ from typing import Literal
 
 from modelyard.record import record
 from modelyard.spec.data import Data
-from modelyard.spec.deployment import Analysis, Rollback, Runtime, Strategy, Traffic
+from modelyard.spec.deployment import Analysis, Autoscaling, PodTemplate, Rollback, Runtime, Strategy, Traffic
 from modelyard.spec.gates import Compress, GateRule
 from modelyard.spec.metadata import API_VERSION
 from modelyard.spec.metrics import OwnMetric
@@ -36,8 +36,11 @@ class Deployment:
     """A ModelDeployment's spec without `model`, which the project knows."""
 
     runtime: Runtime = Runtime()
-    replicas: int = 1
-    """Servers of the arm that has all traffic."""
+    pod_template: PodTemplate = PodTemplate()
+    replicas: int | None = None
+    """Servers of the arm that has all traffic; 1 when absent. Not together with `autoscaling`."""
+    autoscaling: Autoscaling | None = None
+    """Servers by load."""
     strategy: Strategy = Strategy()
     analysis: Analysis = Analysis()
     traffic: Traffic = Traffic()

@@ -22,7 +22,7 @@ def plan(seen: Observation) -> Plan:
     if stop is not None:
         return rolling_back.begin(seen, stop)
     spec, stable = attempt.spec, seen.stable
-    everything = total(seen.wish.spec.replicas, spec.serving.replicas)
+    everything = total(seen.wish.spec.least, spec.serving.least)
     keep = {spec.arm} if stable is None else {spec.arm, stable.arm}
     out = sides.leaving(seen, frozenset(keep))
     wanted = _weights(seen, everything)

@@ -32,7 +32,7 @@ def plan(seen: Observation) -> Plan:
     memory = replace(seen.memory, still=out.still)
     acts: tuple[Intent, ...] = (
         *sides.route(seen, _weights(seen, out)),
-        *sides.ensure_stable(seen, total(seen.wish.spec.replicas, attempt.spec.serving.replicas)),
+        *sides.ensure_stable(seen, total(seen.wish.spec.least, attempt.spec.serving.least)),
         *out.retire,
     )
     first: tuple[Intent, ...] = ()

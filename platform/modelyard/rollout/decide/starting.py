@@ -20,7 +20,7 @@ def plan(seen: Observation) -> Plan:
     if stop is not None:
         return rolling_back.begin(seen, stop)
     stable, spec = seen.stable, attempt.spec
-    everything = total(seen.wish.spec.replicas, spec.serving.replicas)
+    everything = total(seen.wish.spec.least, spec.serving.least)
     straight = stable is None or not spec.steps
     replicas = everything if straight else max(1, needed(everything, share_at(spec.steps, 0)))
     keep = {spec.arm} if stable is None else {spec.arm, stable.arm}

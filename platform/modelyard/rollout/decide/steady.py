@@ -20,7 +20,7 @@ def plan(seen: Observation) -> Plan:
     out = sides.leaving(seen, frozenset() if stable is None else frozenset({stable.arm}))
     shares = {} if stable is None else {stable.arm: 100}
     acts: tuple[Intent, ...] = (
-        *sides.ensure_stable(seen, total(seen.wish.spec.replicas)),
+        *sides.ensure_stable(seen, total(seen.wish.spec.least)),
         *sides.route(seen, shares and {**out.zeros, **shares}),
         *out.retire,
         *(Forget(record=each) for each in seen.forgettable),
@@ -37,7 +37,7 @@ def _again(seen: Observation, *, acts: bool, out: bool) -> float | None:
     """Soon while anything is on its way; when the alias has come to rest; else only when something changes."""
     stable = seen.stable
     arm = None if stable is None else seen.arms.get(stable.arm)
-    whole = stable is None or (arm is not None and arm.ready >= total(seen.wish.spec.replicas))
+    whole = stable is None or (arm is not None and arm.ready >= total(seen.wish.spec.least))
     confirmed = seen.weights.confirmed
     quiet = whole and confirmed is not None and dict(confirmed) == dict(seen.weights.asked)
     if acts or out or not quiet:

@@ -18,7 +18,7 @@ def current(attempt: ModelRollout) -> SetWeight | PauseStep | AnalysisStep:
 
 def everything(seen: Observation) -> int:
     """Replicas that carry all traffic: the larger of wish and attempt, so that nothing shrinks meanwhile."""
-    return total(seen.wish.spec.replicas, the_attempt(seen).spec.serving.replicas)
+    return total(seen.wish.spec.least, the_attempt(seen).spec.serving.least)
 
 
 def replicas(seen: Observation) -> int:
