@@ -7,6 +7,7 @@
     ├── Tampered            bytes differ from their digest or signature        exit 1
     ├── Unavailable         a system that is needed is away: try again         exit 1
     ├── Conflict            a record changed since it was read: look again     exit 1
+    │   └── Owned           ... or another manager has a field otherwise       exit 1
     ├── Expired             a watch is too old to go on: list again            exit 1
     ├── Forbidden           rights are missing; names verb and resource        exit 1
     ├── NotInstalled        the cluster does not know a kind: a CRD is missing exit 1
@@ -65,6 +66,10 @@ class Unavailable(ModelyardError):
 
 class Conflict(ModelyardError):
     """A record changed since it was read."""
+
+
+class Owned(Conflict):
+    """Another manager owns a field and has it otherwise: looking again does not help, a person must decide."""
 
 
 class Expired(ModelyardError):

@@ -14,7 +14,7 @@ from typing import Any
 
 from tests.fakes.ownership import Leaves, Owner, Ownership, leaves, whole
 
-from modelyard.errors import Conflict, Expired, NotInstalled, Refused
+from modelyard.errors import Conflict, Expired, NotInstalled, Owned, Refused
 from modelyard.kube import port
 from modelyard.kube.metadata import matches, namespace_of
 from modelyard.kube.port import Change, Kind, Listing, Object, Subresource, kind_of
@@ -130,13 +130,13 @@ class FakeKube:
             self._is_at(before, wanted["metadata"], place)
             if before is None:
                 if subresource:
-                    raise Refused(f'{kind.plural} "{place[2]}" not found', do="make the object first")
+                    raise Conflict(f'{kind.plural} "{place[2]}" is gone', do="look again")
                 return self._make(place, wanted, owner=owner, applied=True)
             live, fields = _leaves(before), _leaves(_only(kind, subresource, wanted))
             owners = self._owners[place]
             if not force and (disputed := owners.disputed(owner, live, fields)):
                 told = ", ".join(f"{_spelt(path)} ({other})" for path, other in disputed)
-                raise Conflict(f"another manager owns {told}", do="leave the field to it, or force")
+                raise Owned(f"another manager owns {told}", do="leave the field to it, or force")
             draft = Ownership()
             draft.owned = {each: set(paths) for each, paths in owners.owned.items()}
             after = whole(draft.applied(owner, live, fields))

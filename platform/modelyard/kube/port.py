@@ -144,8 +144,8 @@ class Kube(Protocol):
         not written: the resource version stays.
 
         Raises:
-            Conflict: it is not at that resource version; or, without `force`, another manager owns a field and has it
-                otherwise.
+            Conflict: it is not at that resource version; or `subresource` is asked for and it is gone.
+            Owned: without `force`, another manager owns a field and has it otherwise.
         """
 
     def replace(self, thing: Object, *, manager: str, subresource: Subresource = "") -> Object:

@@ -35,6 +35,7 @@ def test_words_that_begin_with_a_name_keep_it() -> None:
     [
         ("BadInput", 2), ("BadSpec", 2), ("StageFailed", 1), ("Tampered", 1), ("Unavailable", 1), ("Conflict", 1),
         ("Busy", 1), ("Stopped", 130), ("Expired", 1), ("Forbidden", 1), ("NotInstalled", 1), ("Refused", 1),
+        ("Owned", 1),
     ],
 )  # fmt: skip
 def test_each_kind_ends_the_command_with_its_code(kind: str, code: int) -> None:
