@@ -1,0 +1,242 @@
+"""The Kubernetes API over the wire. The one home of the vendor's client, which gives credentials, TLS and connections.
+
+Paths come from `Kind`, so nothing is discovered at the start, and a kind that is not installed says so when it is used.
+Every write is strict: a field that the server does not know is refused, not dropped.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote, urlencode
+
+import urllib3
+from kubernetes import config
+from kubernetes.client import ApiClient, Configuration
+from urllib3.exceptions import HTTPError
+
+from modelyard.errors import BadInput, Conflict, Expired, Refused, Unavailable
+from modelyard.kube.answers import NotFound, meaning
+from modelyard.kube.metadata import name_of, namespace_of
+from modelyard.kube.port import Change, Kind, Listing, Object, Subresource, kind_of
+
+PAGE: Final = 500
+"""Objects that one answer of a list holds, as `kubectl` asks for them."""
+CONNECTIONS: Final = 64
+"""Kept open; each watch holds one."""
+SILENCE_S: Final = 5.0
+"""How much longer than its deadline a watch may be silent before its connection counts as dead."""
+JSON: Final = "application/json"
+APPLY: Final = "application/apply-patch+yaml"
+"""JSON is YAML."""
+
+
+def connect(kubeconfig: Path | None = None, *, timeout_s: float = 10.0) -> "KubeClient":
+    """Connect by this kubeconfig; without one, as the pod that this runs in, or by `KUBECONFIG` or `~/.kube/config`.
+
+    Raises:
+        BadInput: there is no such file, or it names no cluster.
+    """
+    settings = Configuration()
+    try:
+        if kubeconfig is None and "KUBERNETES_SERVICE_HOST" in os.environ:
+            config.load_incluster_config(client_configuration=settings)
+        else:
+            file = None if kubeconfig is None else str(kubeconfig)
+            config.load_kube_config(config_file=file, client_configuration=settings)
+    except (config.ConfigException, OSError) as error:
+        raise BadInput(f"no Kubernetes cluster is configured ({error})", do="name a kubeconfig in KUBECONFIG") from None
+    settings.connection_pool_maxsize = CONNECTIONS
+    return KubeClient(ApiClient(settings), timeout_s=timeout_s)
+
+
+class KubeClient:
+    """The `Kube` port. `timeout_s` bounds each request but a watch."""
+
+    def __init__(self, api: ApiClient, *, timeout_s: float) -> None:
+        self._api = api
+        self._timeout_s = timeout_s
+
+    def get(self, kind: Kind, namespace: str, name: str) -> Object | None:
+        """See the port."""
+        try:
+            return self._asked("GET", kind, namespace, name)
+        except NotFound:
+            return None
+
+    def list(self, kind: Kind, *, namespace: str = "", labels: Mapping[str, str] | None = None) -> Listing:
+        """See the port."""
+        try:
+            return self._listed(kind, namespace, labels, limit=PAGE)
+        except Expired:  # the snapshot that the pages were cut from is gone: all in one
+            return self._listed(kind, namespace, labels, limit=0)
+
+    def _listed(self, kind: Kind, namespace: str, labels: Mapping[str, str] | None, *, limit: int) -> Listing:
+        found: list[Object] = []
+        query = _selected(labels) | ({"limit": str(limit)} if limit else {})
+        while True:
+            page = self._asked("GET", kind, namespace, "", query=query)
+            found += [_named(kind, each) for each in page["items"]]
+            if not page["metadata"].get("continue"):
+                return Listing(tuple(found), page["metadata"]["resourceVersion"])
+            query["continue"] = page["metadata"]["continue"]
+
+    def watch(
+        self,
+        kind: Kind,
+        *,
+        resource_version: str,
+        deadline_s: float,
+        namespace: str = "",
+        labels: Mapping[str, str] | None = None,
+    ) -> Iterator[Change]:
+        """See the port. The connection is open when this returns."""
+        query = _selected(labels) | {
+            "watch": "1",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": resource_version,
+            "timeoutSeconds": str(max(1, round(deadline_s))),
+        }
+        answer = self._request("GET", kind, namespace, "", query=query, silence_s=deadline_s + SILENCE_S)
+        return _changes(answer, kind)
+
+    def create(self, thing: Object, *, manager: str) -> Object:
+        """See the port."""
+        query = {"fieldManager": manager, "fieldValidation": "Strict"}
+        try:
+            return self._asked("POST", kind_of(thing), namespace_of(thing), "", query=query, body=thing)
+        except NotFound as error:
+            raise Refused(error.what, do="make the namespace first") from None
+
+    def apply(self, thing: Object, *, manager: str, force: bool = False, subresource: Subresource = "") -> Object:
+        """See the port."""
+        query = {"fieldManager": manager, "fieldValidation": "Strict", "force": str(force).lower()}
+        return self._written("PATCH", thing, subresource, query, content_type=APPLY)
+
+    def replace(self, thing: Object, *, manager: str, subresource: Subresource = "") -> Object:
+        """See the port."""
+        return self._written("PUT", thing, subresource, {"fieldManager": manager, "fieldValidation": "Strict"})
+
+    def _written(
+        self, method: str, thing: Object, subresource: str, query: dict[str, str], *, content_type: str = JSON
+    ) -> Object:
+        kind, name = kind_of(thing), name_of(thing)
+        try:
+            return self._asked(
+                method, kind, namespace_of(thing), name, subresource, query=query, body=thing, content_type=content_type
+            )
+        except NotFound as error:
+            if error.kind == "namespaces":
+                raise Refused(error.what, do="make the namespace first") from None
+            raise Conflict(f"{error.what}: it is gone", do="look again") from None
+
+    def delete(
+        self, kind: Kind, namespace: str, name: str, *, resource_version: str | None = None, uid: str | None = None
+    ) -> None:
+        """See the port."""
+        at = {"resourceVersion": resource_version, "uid": uid}
+        body = {
+            "apiVersion": "v1",
+            "kind": "DeleteOptions",
+            "propagationPolicy": "Background",
+            "preconditions": {field: value for field, value in at.items() if value},
+        }
+        try:
+            self._asked("DELETE", kind, namespace, name, body=body)
+        except NotFound:
+            return
+
+    def close(self) -> None:
+        """Close the connections that no watch holds."""
+        self._api.rest_client.pool_manager.clear()
+
+    def _asked(self, method: str, kind: Kind, *place: str, **rest: Any) -> dict[str, Any]:
+        """Ask, and read the whole answer."""
+        answer = self._request(method, kind, *place, **rest)
+        with _away(kind):
+            data = answer.data
+        return _named(kind, json.loads(data))
+
+    def _request(
+        self,
+        method: str,
+        kind: Kind,
+        namespace: str,
+        name: str,
+        subresource: str = "",
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Object | None = None,
+        content_type: str = JSON,
+        silence_s: float | None = None,
+    ) -> urllib3.BaseHTTPResponse:
+        headers = {"Accept": JSON, "User-Agent": "modelyard", "Content-Type": content_type}
+        self._api.update_params_for_auth(headers, [], ["BearerToken"])
+        url = self._api.configuration.host + _path(kind, namespace, name, subresource)
+        with _away(kind):
+            answer: urllib3.BaseHTTPResponse = self._api.rest_client.pool_manager.request(
+                method,
+                f"{url}?{urlencode(query)}" if query else url,
+                body=None if body is None else json.dumps(body).encode(),
+                headers=headers,
+                timeout=urllib3.Timeout(connect=self._timeout_s, read=silence_s or self._timeout_s),
+                preload_content=False,
+                redirect=False,
+                retries=False,
+            )
+            if answer.status < 400:
+                return answer
+            later = answer.headers.get("Retry-After", "")
+            raise meaning(answer.status, answer.data, kind, name, retry_after=later)
+
+
+class _away:  # noqa: N801  a context manager, used like a function
+    """What the wire throws becomes Unavailable."""
+
+    def __init__(self, kind: Kind) -> None:
+        self.kind = kind
+
+    def __enter__(self) -> None:
+        """Nothing to prepare."""
+
+    def __exit__(self, _kind: type[BaseException] | None, error: BaseException | None, *_: object) -> None:
+        if isinstance(error, HTTPError | OSError):
+            told = f"the Kubernetes API does not answer about {self.kind.plural} ({error})"
+            raise Unavailable(told, do="it is asked again") from None
+
+
+def _changes(answer: urllib3.BaseHTTPResponse, kind: Kind) -> Iterator[Change]:
+    """Each line of a watch's answer is an event."""
+    try:
+        with _away(kind):
+            rest = b""
+            for chunk in answer.stream(65536):
+                *lines, rest = (rest + chunk).split(b"\n")
+                for line in lines:
+                    yield _change(json.loads(line), kind)
+    finally:
+        answer.close()
+
+
+def _change(event: Mapping[str, Any], kind: Kind) -> Change:
+    if event["type"] == "ERROR":
+        status = event["object"]
+        raise meaning(int(status.get("code", 500)), json.dumps(status).encode(), kind)
+    return Change(event["type"], _named(kind, event["object"]))
+
+
+def _path(kind: Kind, namespace: str, name: str, subresource: str) -> str:
+    root = f"/apis/{kind.api_version}" if kind.group else f"/api/{kind.api_version}"
+    within = ("namespaces", quote(namespace, safe="")) if kind.namespaced and namespace else ()
+    return "/".join((root, *within, kind.plural, *(part for part in (quote(name, safe=""), subresource) if part)))
+
+
+def _selected(labels: Mapping[str, str] | None) -> dict[str, str]:
+    return {"labelSelector": ",".join(f"{name}={value}" for name, value in labels.items())} if labels else {}
+
+
+def _named(kind: Kind, thing: dict[str, Any]) -> dict[str, Any]:
+    """Items of lists come without their kind; nobody needs the fields' owners, which are half of an object's size."""
+    thing.get("metadata", {}).pop("managedFields", None)
+    return {"apiVersion": kind.api_version, "kind": kind.kind} | thing
