@@ -31,7 +31,7 @@ class Loaded:
         self.recipe = recipe
         self.facts = facts
         self.where = where
-        self._signatures: WeakKeyDictionary[nn.Module, inspect.Signature] = WeakKeyDictionary()
+        self._inputs: WeakKeyDictionary[nn.Module, dict[tuple[str, ...], list[str]]] = WeakKeyDictionary()
 
     def defines(self, method: str) -> bool:
         """Whether the recipe has this optional method itself."""
@@ -163,8 +163,14 @@ class Loaded:
             RecipeError: `forward` has no named parameters.
         """
         inner = model.module if isinstance(model, DistributedDataParallel) else model
-        signature = self._signatures.get(inner) or inspect.signature(inner.forward)
-        self._signatures[inner] = signature
+        columns = tuple(batch or self.facts.columns)
+        found = self._inputs.setdefault(inner, {})
+        if columns not in found:  # asked before each step of a training
+            found[columns] = self._inputs_among(inner, columns)
+        return found[columns]
+
+    def _inputs_among(self, inner: nn.Module, columns: tuple[str, ...]) -> list[str]:
+        signature = inspect.signature(inner.forward)
         kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
         named = [parameter for parameter in signature.parameters.values() if parameter.kind not in kinds]
         if not named:
@@ -172,7 +178,7 @@ class Loaded:
                 f"forward of {type(inner).__name__} ({self.where}) names no parameters",
                 do="name them as the columns of the batch, such as forward(self, image)",
             )
-        known = [name for name in (batch or self.facts.columns) if name not in ("label", "id")]
+        known = [name for name in columns if name not in ("label", "id")]
         wanted = [p.name for p in named if p.default is p.empty or p.name in known]
         if len(wanted) == 1 and wanted[0] not in known and len(known) == 1:
             return known

@@ -45,8 +45,9 @@ def spread(model: nn.Module, loaded: Loaded, *, world: int, attempt: Callable[[n
         seen = torch.tensor([float(unused)])
         dist.all_reduce(seen, op=dist.ReduceOp.MAX)
         wrapped = DistributedDataParallel(
-            model, find_unused_parameters=bool(seen.item()), forward_sync_buffers=_buffers_act(model)
-        )
+            model, find_unused_parameters=bool(seen.item()), forward_sync_buffers=_buffers_act(model),
+            gradient_as_bucket_view=True,
+        )  # fmt: skip
         for _ in range(BACKWARDS_TO_THROW_AWAY):
             attempt(wrapped)
         model.zero_grad(set_to_none=True)
