@@ -22,6 +22,7 @@ from modelyard.registry.history import History, Reign
 from modelyard.registry.port import AliasMoved, Candidate, Registry, Version
 from modelyard.registry.promote import promote
 from modelyard.registry.register import register
+from modelyard.registry.rest import RestRegistry
 from modelyard.storage.atomic import digest_bytes, digest_file
 from modelyard.verdict import Reason, Verdict
 
@@ -93,6 +94,36 @@ def world(request: pytest.FixtureRequest) -> World:
     return FakeWorld() if request.param == "fake" else request.getfixturevalue("mlflow_world")
 
 
+class OverRest(MLflowWorld):
+    """What a rollout asks goes over MLflow's REST API; versions are made by its client."""
+
+    @property
+    def client(self) -> Any:
+        return self.registry.maker._client
+
+
+class RestAndMaker(RestRegistry):
+    def __init__(self, maker: Any) -> None:
+        super().__init__(maker.uri)
+        self.maker = maker
+        self.register, self.fetch = maker.register, maker.fetch
+
+
+@pytest.fixture(params=["fake", *(pytest.param(over, marks=pytest.mark.process) for over in ("mlflow", "rest"))])
+def followed(request: pytest.FixtureRequest) -> Iterator[World]:
+    """A world whose aliases, versions and tags are followed."""
+    if request.param == "fake":
+        yield FakeWorld()
+        return
+    found = request.getfixturevalue("mlflow_world")
+    if request.param == "mlflow":
+        yield found
+        return
+    registry = RestAndMaker(found.registry)
+    yield OverRest(registry=registry, home=found.home)
+    registry.close()
+
+
 @pytest.fixture
 def model() -> str:
     """A name that no other test uses: they share a server."""
@@ -159,38 +190,38 @@ def test_the_stage_register_lets_candidate_name_the_version(world: World, tmp_pa
     assert (named.version, named.digest) == (made.version, made.digest)
 
 
-def test_an_alias_that_is_not_there_is_a_verdict(world: World, tmp_path: Path, model: str) -> None:
-    nothing = world.registry.resolve(model, "champion")
+def test_an_alias_that_is_not_there_is_a_verdict(followed: World, tmp_path: Path, model: str) -> None:
+    nothing = followed.registry.resolve(model, "champion")
     assert isinstance(nothing, Verdict)
     assert nothing.reason == Reason.ALIAS_MISSING
-    world.registry.register(candidate(tmp_path, model))
-    nothing = world.registry.resolve(model, "champion")
+    followed.registry.register(candidate(tmp_path, model))
+    nothing = followed.registry.resolve(model, "champion")
     assert isinstance(nothing, Verdict)
     assert nothing.reason == Reason.ALIAS_MISSING
 
 
-def test_an_alias_whose_version_was_deleted_names_nothing(world: World, tmp_path: Path, model: str) -> None:
+def test_an_alias_whose_version_was_deleted_names_nothing(followed: World, tmp_path: Path, model: str) -> None:
     """An alias dangles after its version is deleted (mlflow PR #24825)."""
-    made = world.registry.register(candidate(tmp_path, model))
-    world.registry.move_alias(model, "champion", made.version, expected=None)
-    world.delete(made)
-    named = world.registry.resolve(model, "champion")
+    made = followed.registry.register(candidate(tmp_path, model))
+    followed.registry.move_alias(model, "champion", made.version, expected=None)
+    followed.delete(made)
+    named = followed.registry.resolve(model, "champion")
     assert isinstance(named, Verdict)
     assert named.reason in (Reason.ALIAS_MISSING, Reason.VERSION_MISSING)
-    again = world.registry.register(candidate(tmp_path, model))
-    world.registry.move_alias(model, "champion", again.version, expected=None)
+    again = followed.registry.register(candidate(tmp_path, model))
+    followed.registry.move_alias(model, "champion", again.version, expected=None)
 
 
-def test_an_alias_moves_only_from_where_it_was_expected(world: World, tmp_path: Path, model: str) -> None:
+def test_an_alias_moves_only_from_where_it_was_expected(followed: World, tmp_path: Path, model: str) -> None:
     for at, content in enumerate((b"one", b"two")):
-        world.registry.register(candidate(tmp_path / str(at), model, content))
-    world.registry.move_alias(model, "champion", "1", expected=None)
+        followed.registry.register(candidate(tmp_path / str(at), model, content))
+    followed.registry.move_alias(model, "champion", "1", expected=None)
     with pytest.raises(AliasMoved, match=r"names version 1, not nothing") as moved:
-        world.registry.move_alias(model, "champion", "2", expected=None)
+        followed.registry.move_alias(model, "champion", "2", expected=None)
     assert moved.value.now == "1"
-    world.registry.move_alias(model, "champion", "2", expected="1")
-    world.registry.move_alias(model, "champion", "2", expected="1")  # there already: may be repeated
-    named = world.registry.resolve(model, "champion")
+    followed.registry.move_alias(model, "champion", "2", expected="1")
+    followed.registry.move_alias(model, "champion", "2", expected="1")  # there already: may be repeated
+    named = followed.registry.resolve(model, "champion")
     assert isinstance(named, Version)
     assert named.version == "2"
 
@@ -203,17 +234,17 @@ def test_promote_moves_an_alias_from_wherever_it_was(world: World, tmp_path: Pat
     assert promote(world.registry, model, "1", "champion") == "2"
 
 
-def test_an_alias_cannot_name_a_version_that_is_not_there(world: World, tmp_path: Path, model: str) -> None:
-    world.registry.register(candidate(tmp_path, model))
+def test_an_alias_cannot_name_a_version_that_is_not_there(followed: World, tmp_path: Path, model: str) -> None:
+    followed.registry.register(candidate(tmp_path, model))
     with pytest.raises(BadInput, match="has no version 7"):
-        world.registry.move_alias(model, "champion", "7", expected=None)
+        followed.registry.move_alias(model, "champion", "7", expected=None)
 
 
 @pytest.mark.parametrize("alias", ["latest", "Latest", "v7", "V12", "", "a/b", "a:b"])
-def test_a_reserved_or_impossible_alias_is_refused(world: World, tmp_path: Path, model: str, alias: str) -> None:
-    world.registry.register(candidate(tmp_path, model))
+def test_a_reserved_or_impossible_alias_is_refused(followed: World, tmp_path: Path, model: str, alias: str) -> None:
+    followed.registry.register(candidate(tmp_path, model))
     with pytest.raises(BadInput, match="alias"):
-        world.registry.move_alias(model, alias, "1", expected=None)
+        followed.registry.move_alias(model, alias, "1", expected=None)
 
 
 @pytest.mark.parametrize("name", ["a/b", "a:b", "", "../up", "two words"])
@@ -225,19 +256,19 @@ def test_a_model_name_that_breaks_addresses_is_refused(world: World, tmp_path: P
         world.registry.versions(name)
 
 
-def test_tags_are_added_and_overwritten(world: World, tmp_path: Path, model: str) -> None:
-    world.registry.register(candidate(tmp_path, model))
+def test_tags_are_added_and_overwritten(followed: World, tmp_path: Path, model: str) -> None:
+    followed.registry.register(candidate(tmp_path, model))
     for value in ("Failed", "AnalysisFailed: p90 412 ms > 250 ms"):
-        world.registry.tag(model, "1", {"modelyard.verdict": value})
-    (version,) = world.registry.versions(model)
+        followed.registry.tag(model, "1", {"modelyard.verdict": value})
+    (version,) = followed.registry.versions(model)
     assert version.tags["modelyard.verdict"] == "AnalysisFailed: p90 412 ms > 250 ms"
     assert version.tags["modelyard.gate"] == "Passed"
 
 
-def test_a_version_that_is_not_there_cannot_be_tagged(world: World, tmp_path: Path, model: str) -> None:
-    world.registry.register(candidate(tmp_path, model))
+def test_a_version_that_is_not_there_cannot_be_tagged(followed: World, tmp_path: Path, model: str) -> None:
+    followed.registry.register(candidate(tmp_path, model))
     with pytest.raises(BadInput, match="has no version 9"):
-        world.registry.tag(model, "9", {"modelyard.verdict": "Failed"})
+        followed.registry.tag(model, "9", {"modelyard.verdict": "Failed"})
 
 
 def test_the_archive_comes_back_byte_by_byte(world: World, tmp_path: Path, model: str) -> None:
@@ -279,6 +310,31 @@ def test_a_missing_report_is_named_and_nothing_registered(world: World, tmp_path
 
 
 # MLflow's own
+
+
+@pytest.mark.process
+def test_all_aliases_of_a_registry_come_in_one_request_for_a_thousand_models(
+    mlflow_world: MLflowWorld, tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A search of versions gives no aliases (mlflow/mlflow #16734); one of models does."""
+    for at, content in enumerate((b"one", b"two")):
+        mlflow_world.registry.register(candidate(tmp_path / str(at), model, content))
+    promote(mlflow_world.registry, model, "2", "champion")
+    promote(mlflow_world.registry, model, "1", "candidate")
+    rest = RestRegistry(mlflow_world.registry.uri)
+    asked: list[str] = []
+    send = httpx.Client.send
+    monkeypatch.setattr(
+        httpx.Client,
+        "send",
+        lambda self, request, **rest: (asked.append(str(request.url)), send(self, request, **rest))[1],
+    )
+    assert rest.aliases()[model] == {"champion": "2", "candidate": "1"}
+    assert len(asked) == 1
+    monkeypatch.setattr("modelyard.registry.rest.PAGE", 1)
+    assert rest.aliases()[model] == {"champion": "2", "candidate": "1"}
+    assert len(asked) > 2, "pages are followed to the last"
+    rest.close()
 
 
 @pytest.mark.process

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from modelyard.errors import BadInput, StageFailed, Tampered, Unavailable
+from modelyard.registry.answers import AWAY, DIGEST, UNKNOWN, dangling, no_alias, served, version_of
 from modelyard.registry.bundle import ARCHIVE, check_candidate, write_bundle
 from modelyard.registry.names import check_alias, check_model
 from modelyard.registry.port import AliasMoved, Candidate, Version
 from modelyard.storage.atomic import digest_file, scratch
-from modelyard.verdict import Outcome, Reason, Verdict
+from modelyard.verdict import Verdict
 
 # Read by MLflow at each request. Its own defaults retry for minutes; whoever asks us wants to know at once.
 for _name, _value in {
@@ -34,10 +35,6 @@ from mlflow.entities import LoggedModelStatus  # noqa: E402
 from mlflow.exceptions import MlflowException  # noqa: E402
 
 T = TypeVar("T")
-DIGEST = "modelyard.digest"
-UNKNOWN = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
-"""How MLflow says that there is no such model, version or alias."""
-AWAY = ("TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "DEADLINE_EXCEEDED")
 ABANDONED_S = 120.0
 """A doubled version of this age has no writer any more that would remove it."""
 
@@ -80,15 +77,8 @@ class MLflowRegistry:
             except MlflowException as error:
                 if error.error_code not in UNKNOWN:
                     raise
-                if "Model Version" in str(error.message):
-                    return _unknown(Reason.VERSION_MISSING, f"{alias} of {model} names a version that is gone")
-                return _unknown(Reason.ALIAS_MISSING, f"{model} has no alias {alias}")
-        if not version.digest:
-            return _unknown(
-                Reason.ARTIFACT_MISSING,
-                f"{alias} names version {version.version} of {model}, which has no tag {DIGEST}: not registered by us",
-            )
-        return version
+                return dangling(model, alias) if "Model Version" in str(error.message) else no_alias(model, alias)
+        return served(version, alias)
 
     def move_alias(self, model: str, alias: str, version: str, *, expected: str | None) -> None:
         """Let the alias name `version`, if it names `expected` now."""
@@ -274,15 +264,5 @@ def _retried(act: Callable[[], T]) -> T:
 
 
 def _version(found: Any) -> Version:
-    return Version(
-        model=found.name,
-        version=str(found.version),
-        digest=found.tags.get(DIGEST, ""),
-        source=found.source or "",
-        tags=dict(found.tags),
-        created_at=(found.creation_timestamp or 0) / 1000,
-    )
-
-
-def _unknown(reason: Reason, message: str) -> Verdict:
-    return Verdict(outcome=Outcome.INCONCLUSIVE, reason=reason, message=message)
+    source, created = found.source or "", found.creation_timestamp
+    return version_of(found.name, str(found.version), source=source, tags=found.tags, created_ms=created)

@@ -54,14 +54,11 @@ class AliasMoved(Conflict):
         self.now = now
 
 
-class Registry(Protocol):
-    """Versions, aliases, tags. Every verb may be repeated.
+class Followed(Protocol):
+    """What a rollout asks of a registry: versions, aliases, tags. Every verb may be repeated.
 
     Raises everywhere: `Unavailable` when the registry cannot be reached.
     """
-
-    def register(self, candidate: Candidate) -> Version:
-        """The one version with the candidate's digest; made if it is not there, also when two ask at once."""
 
     def versions(self, model: str) -> tuple[Version, ...]:
         """All versions of a model, oldest first; empty when there is no such model."""
@@ -79,6 +76,13 @@ class Registry(Protocol):
 
     def tag(self, model: str, version: str, tags: Mapping[str, str]) -> None:
         """Add or overwrite tags of a version."""
+
+
+class Registry(Followed, Protocol):
+    """The whole of it: versions are made and fetched, too."""
+
+    def register(self, candidate: Candidate) -> Version:
+        """The one version with the candidate's digest; made if it is not there, also when two ask at once."""
 
     def fetch(self, version: Version, into: Path) -> Path:
         """The archive of a version as a file below `into`, its digest verified.
