@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from modelyard.errors import BadInput
+from modelyard.rollout.observation import trouble_of
+from modelyard.rollout.states import has_ended
 from modelyard_cli import output, wiring
 from modelyard_cli.options import HERE, Format, Model, Output, ProjectPath, Watch
 from modelyard_cli.view import rollout_row
@@ -55,7 +57,10 @@ def status(
     kept, key = wiring.records(loaded.home), _key(model, loaded)
 
     def rows() -> list[dict[str, Any]]:
-        return [rollout_row(one, time.time()) for one in kept.rollouts(key)]
+        wish, now = kept.deployment(key), time.time()
+        trouble = trouble_of(wish) if wish else None
+        stuck = trouble.message if trouble else None
+        return [rollout_row(one, now, None if has_ended(one) else stuck) for one in kept.rollouts(key)]
 
     if watch_:
         watch(rows, empty=_NONE_YET)

@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
+from modelyard.rollout.observation import trouble_of
+
 if TYPE_CHECKING:
     from modelyard.spec.deployment import ModelDeployment
     from modelyard.spec.rollout import ModelRollout
@@ -22,12 +24,14 @@ def deployment_row(wish: "ModelDeployment", rollouts: "tuple[ModelRollout, ...]"
     if newest:
         row |= {"rollout": newest.metadata.name, **_progress(newest)}
     conditions = [one for one in wish.status.conditions if one.status == "True" or one.type == "Ready"]
-    row["conditions"] = ", ".join(f"{one.type} {one.reason}" for one in conditions)
+    trouble = trouble_of(wish)
+    said = [f"{one.type} {one.reason}" + (f": {one.message}" if one == trouble else "") for one in conditions]
+    row["conditions"] = ", ".join(said)
     return row
 
 
-def rollout_row(rollout: "ModelRollout", now: float) -> dict[str, Any]:
-    """One attempt."""
+def rollout_row(rollout: "ModelRollout", now: float, trouble: str | None = None) -> dict[str, Any]:
+    """One attempt; `trouble` keeps the loop from going on with it."""
     status = rollout.status
     began = status.started_at
     return {
@@ -36,7 +40,7 @@ def rollout_row(rollout: "ModelRollout", now: float) -> dict[str, Any]:
         "from": rollout.spec.previous.get("version"),
         **_progress(rollout),
         "took": age((status.ended_at or now) - began) if began else None,
-        "message": status.verdict.message if status.verdict else None,
+        "message": trouble or (status.verdict.message if status.verdict else None),
     }
 
 

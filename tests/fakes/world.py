@@ -11,7 +11,7 @@ from tests.fakes.router import FakeRouter
 
 from modelyard.registry.port import Version
 from modelyard.rollout.loop import look
-from modelyard.rollout.observation import Memory, arm_name
+from modelyard.rollout.observation import Memory, Trouble, arm_name
 from modelyard.rollout.ports import World
 from modelyard.rollout.states import TRANSITIONS, has_ended
 from modelyard.spec.deployment import DeploymentSpec, ModelDeployment, ModelRef
@@ -45,6 +45,7 @@ class FakeWorld:
         """Share of failing requests by digest."""
         self.latency: dict[str, float] = {}
         self.memory: dict[str, Memory] = {}
+        self.troubles: dict[str, Trouble] = {}
         self.served: dict[str, int] = {}
         """Requests by version."""
         self.unanswered: dict[str, int] = {}
@@ -148,6 +149,7 @@ class FakeWorld:
             router=self.router,
             counters=self.counters,
             memory=self.memory,
+            troubles=self.troubles,
         )
 
     @property

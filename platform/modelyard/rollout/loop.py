@@ -13,11 +13,11 @@ from modelyard.rollout.analysis import Evidence
 from modelyard.rollout.decide import decide
 from modelyard.rollout.history import past
 from modelyard.rollout.intents import EnsureArm, Forget, Intent, MoveAlias, Record, RetireArm, SetWeights, TagVersion
-from modelyard.rollout.observation import Memory, Observation, Target
+from modelyard.rollout.observation import Memory, Observation, Target, Trouble
 from modelyard.rollout.ports import World
 from modelyard.rollout.states import has_ended
 from modelyard.spec.codec import from_data, to_data
-from modelyard.spec.deployment import ModelDeployment, ModelRef
+from modelyard.spec.deployment import DeploymentSpec, ModelDeployment, ModelRef
 from modelyard.spec.rollout import ModelRollout
 from modelyard.verdict import Outcome, Reason, Verdict
 
@@ -29,8 +29,17 @@ CHANGED_S = 0.05
 """... and after something changed under the decision: soon, but never in a hot loop."""
 
 
-def look(world: World, key: str, *, now: float) -> float | None:
+Then = Callable[[str, DeploymentSpec], None]
+
+
+def look(world: World, key: str, *, now: float, then: Then | None = None) -> float | None:
     """Observe, decide and apply once.
+
+    Args:
+        world: what is looked at.
+        key: the deployment.
+        now: seconds since the epoch.
+        then: what this world does about the wish at the end of each look, beside its ports.
 
     Returns:
         When to look again, seconds since the epoch; not later than `now`: at once; None: when something changes.
@@ -39,18 +48,23 @@ def look(world: World, key: str, *, now: float) -> float | None:
         seen = observe(world, key, now)
         if seen is None:
             world.memory.pop(key, None)
+            world.troubles.pop(key, None)
             return None
         decision = decide(seen)
         world.memory[key] = decision.memory
         for intent in decision.intents:
             apply(world, key, intent)
+        if then is not None:
+            then(key, seen.wish.spec)
     except Conflict as changed:
         log.info("%s: %s", key, changed)
         return now + CHANGED_S
-    except ModelyardError as trouble:
-        log.warning("%s: %s", key, trouble)
+    except ModelyardError as error:
+        log.warning("%s: %s", key, error)
+        world.troubles[key] = Trouble(message=str(error), refused=isinstance(error, BadInput))
         return now + AGAIN_S
-    return decision.look_again_at
+    told = world.troubles.pop(key, None)
+    return decision.look_again_at if told is None else now  # the status still speaks of it
 
 
 def observe(world: World, key: str, now: float) -> Observation | None:
@@ -82,6 +96,7 @@ def observe(world: World, key: str, now: float) -> Observation | None:
         weights=weights,
         counts=counts,
         memory=memory,
+        trouble=world.troubles.get(key),
     )
     return seen if history.attempt is None or has_ended(history.attempt) else _remembering(seen, history.attempt)
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from modelyard.record import record
 from modelyard.rollout.analysis import Evidence
-from modelyard.spec.deployment import DeploymentSpec, ModelDeployment
+from modelyard.spec.deployment import Condition, DeploymentSpec, ModelDeployment
 from modelyard.spec.rollout import ModelRollout
-from modelyard.verdict import Verdict
+from modelyard.verdict import Reason, Verdict
 
 
 @record
@@ -116,6 +116,20 @@ class Memory:
     """The canary's counter before its first request of this attempt."""
 
 
+REFUSED, TROUBLE = "Refused", "Trouble"
+"""Reasons of the condition `Degraded`: the last look could not do what it decided, until a person does something, or
+for a while."""
+
+
+@record
+class Trouble:
+    """Why the last look could not do all that it decided."""
+
+    message: str
+    refused: bool = False
+    """It is bad input: nothing changes until a person does something."""
+
+
 @record
 class Observation:
     """The world at one moment."""
@@ -143,6 +157,13 @@ class Observation:
     checkpoint: Evidence | None = None
     """The attempt's evidence as its record has it, where that was read anew; `memory.evidence` is never older."""
     memory: Memory = Memory()
+    trouble: Trouble | None = None
+
+
+def trouble_of(wish: ModelDeployment) -> Condition | None:
+    """What keeps the loop from doing what it decided, as the wish's status says; None: nothing."""
+    said = (REFUSED, TROUBLE, Reason.REGISTRY_UNAVAILABLE)
+    return next((c for c in wish.status.conditions if c.type == "Degraded" and c.reason in said), None)
 
 
 def arm_name(digest: str, serving: DeploymentSpec) -> str:

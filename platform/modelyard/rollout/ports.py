@@ -10,7 +10,7 @@ from typing import Protocol
 
 from modelyard.registry.port import Registry
 from modelyard.rollout.intents import EnsureArm
-from modelyard.rollout.observation import Arm, Counts, Memory, Weights
+from modelyard.rollout.observation import Arm, Counts, Memory, Trouble, Weights
 from modelyard.spec.deployment import ModelDeployment
 from modelyard.spec.rollout import ModelRollout
 
@@ -97,3 +97,5 @@ class World:
     counters: Counters
     memory: dict[str, Memory] = field(default_factory=dict)
     """By key. Losing it costs time, never safety: what must last is in the records."""
+    troubles: dict[str, Trouble] = field(default_factory=dict)
+    """By key: why the last look did not come to its end."""

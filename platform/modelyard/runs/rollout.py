@@ -5,8 +5,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from modelyard.errors import Conflict, StageFailed
+from modelyard.rollout.observation import REFUSED, trouble_of
 from modelyard.rollout.ports import Records
-from modelyard.spec.deployment import DeploymentSpec, ModelDeployment, ModelRef, Rollback
+from modelyard.spec.deployment import Condition, DeploymentSpec, ModelDeployment, ModelRef, Rollback
 from modelyard.spec.metadata import Metadata
 from modelyard.spec.project import ModelProject
 from modelyard.spec.rollout import ModelRollout, Phase
@@ -102,7 +103,7 @@ def wait_for_verdict(
         deadline_s: seconds until giving up.
 
     Raises:
-        StageFailed: the loop is gone, or nothing was decided within `deadline_s` seconds.
+        StageFailed: the loop is gone, needs a person, or decided nothing within `deadline_s` seconds.
     """
     ends, told = time.monotonic() + deadline_s, ""
     while time.monotonic() < ends:
@@ -117,7 +118,10 @@ def wait_for_verdict(
         if attempt is None and stable and stable.arm == arm:
             message = f"version {version} is stable already"
             return None, Verdict(outcome=Outcome.SUCCESSFUL, reason=Reason.STEPS_DONE, message=message)
-        if (now := _told(attempt)) != told:
+        trouble = trouble_of(deployment) if deployment else None
+        if deployment and trouble and trouble.reason == REFUSED and _is_current(trouble, deployment):
+            raise StageFailed(f"the rollout loop was refused: {trouble.message}", do="then run again")
+        if (now := _told(attempt) + (f"; {trouble.message}" if trouble else "")) != told:
             say(now)
             told = now
         if not alive():
@@ -127,6 +131,11 @@ def wait_for_verdict(
         f"no verdict on version {version} within {deadline_s:.0f} s",
         do="see `modelyard rollout status`, then run again",
     )
+
+
+def _is_current(condition: Condition, deployment: ModelDeployment) -> bool:
+    """Whether it speaks of the wish as it is now."""
+    return condition.observed_generation == deployment.metadata.generation
 
 
 def _of_phase(attempt: ModelRollout) -> Verdict:

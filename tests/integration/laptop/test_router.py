@@ -1,5 +1,6 @@
 """A real Envoy before servers that behave as told."""
 
+import contextlib
 import itertools
 import socket
 import time
@@ -10,10 +11,10 @@ import psutil
 import pytest
 
 from modelyard.errors import BadInput, Conflict
-from modelyard.processes import wait_until
+from modelyard.processes import free_port, wait_until
 from modelyard.rollout.laptop.counters import EnvoyCounters
 from modelyard.rollout.laptop.router import EnvoyRouter
-from modelyard.spec.deployment import DeploymentSpec, ModelRef
+from modelyard.spec.deployment import DeploymentSpec, ModelRef, Traffic
 
 pytestmark = pytest.mark.process
 KEY = "default/digits"
@@ -362,8 +363,6 @@ def test_a_taken_port_is_refused_by_name(router, put):
 
 
 def test_a_port_of_its_own_answers_beside_the_shared_one(router, stub, put, share):
-    from modelyard.processes import free_port
-
     port = free_port()
     put("a1", stub(), port=port)
     share(a1=100)
@@ -413,3 +412,33 @@ def test_envoy_dies_with_the_process_that_started_it(tmp_path: Path):
     while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
         assert time.monotonic() < deadline, "Envoy outlived its parent"
         time.sleep(0.05)
+
+
+def test_traffic_settings_that_change_act_without_another_arm(router, stub, put, share):
+    """A wish whose `traffic` alone was changed starts no server: the route follows it all the same."""
+    turns = itertools.count()
+    put("a1", stub(code=lambda: 500 if next(turns) % 2 == 0 else 200))
+    share(a1=100)
+    router.follow(KEY, Traffic(retries=0))
+    wait_until(lambda: post(router).status_code == 500, deadline_s=5, what="an answer without a retry")
+    port = free_port()
+    router.follow(KEY, Traffic(retries=3, port=port))
+
+    def answered() -> bool:
+        with contextlib.suppress(httpx.ConnectError):
+            return httpx.post(f"http://127.0.0.1:{port}/predictions/digits").status_code == 200
+        return False
+
+    wait_until(answered, deadline_s=5, what="the new port")
+    assert router.weights(KEY).confirmed == {"a1": 100}
+
+
+def test_a_port_that_was_taken_while_envoy_was_away_is_named(router, stub, put, share):
+    port = free_port()
+    put("a1", stub(), port=port)
+    share(a1=100)
+    router.envoy.stop()
+    with socket.create_server(("127.0.0.1", port)):
+        router.start()
+        with pytest.raises(BadInput, match=f"traffic.port {port} is taken by another program"):
+            router.follow(KEY, Traffic(port=port))

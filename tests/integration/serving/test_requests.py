@@ -10,6 +10,7 @@ import pytest
 from tests.fakes.small_model import image_of, request_of
 from tests.integration.serving.conftest import Start
 
+from modelyard.processes import wait_until
 from modelyard.serving.torchserve import MAX_REQUEST_BYTES, Server, _UnixConnection
 from modelyard.spec.deployment import TorchServe
 from modelyard.units import Duration
@@ -50,7 +51,8 @@ def test_a_request_that_is_no_image_is_the_clients_fault(server: Server, body: b
 def test_a_recipe_that_raises_is_the_servers_fault_and_shows_nothing_of_the_inside(server: Server) -> None:
     status, answer = server.ask(request_of(2))
     assert (status, answer) == (500, {"error": "the model could not answer"})
-    assert "cannot say right" in server.child.log.read_text()
+    log = server.child.log
+    wait_until(lambda: "cannot say right" in log.read_text(), deadline_s=10, what="the reason in the log")
 
 
 def test_a_model_that_raises_is_the_servers_fault(server: Server) -> None:

@@ -10,7 +10,7 @@ import yaml
 from modelyard.errors import Conflict
 from modelyard.rollout.laptop.records import FileRecords
 from modelyard.runs.rollout import deployment_spec, wish
-from modelyard.spec.deployment import Rollback
+from modelyard.spec.deployment import Condition, Rollback
 from modelyard.spec.metadata import Metadata
 from modelyard.spec.parse import parse_deployment, parse_project
 from modelyard.spec.rollout import ModelRollout, Phase, RolloutSpec, RolloutStatus, RolloutWeights
@@ -239,3 +239,17 @@ def test_without_traffic_a_simulation_is_inconclusive(folder: Path, command: Com
     words = ("--rps", "0.05", "--rollouts", "2", "-o", "json")
     for row in json.loads(command("rollout", "simulate", "-p", folder, *words).stdout):
         assert row["inconclusive"] == "100%"
+
+
+def test_what_keeps_the_loop_from_going_on_stands_beside_the_attempt(
+    folder: Path, command: Command, attempt: ModelRollout
+) -> None:
+    kept = records(folder)
+    there = kept.deployment("default/digits")
+    assert there is not None
+    stuck = Condition(type="Degraded", status="True", reason="Refused", message="traffic.port 8080 is taken")
+    kept.write(replace(there, status=replace(there.status, conditions=(stuck,))))
+    (row,) = json.loads(command("rollout", "status", "-p", folder, "-o", "json").stdout)
+    assert row["message"] == "traffic.port 8080 is taken"
+    told = json.loads(command("status", "-p", folder, "-o", "json").stdout)
+    assert told["deployments"][0]["conditions"] == "Degraded Refused: traffic.port 8080 is taken"

@@ -34,7 +34,10 @@ def decide(seen: Observation) -> Decision:
         plan = steady.plan(now)
     else:
         plan = PHASES[now.attempt.status.phase](now)
-    intents = (*plan.first, *_recorded(seen, plan), *plan.acts, *status.recorded(seen, plan.attempt))
+    said = status.recorded(seen, plan.attempt)
+    acts = (*plan.first, *_recorded(seen, plan), *plan.acts)
+    # What could not be done the last time may fail again, and then nobody would read why.
+    intents = (*said, *acts) if seen.trouble else (*acts, *said)
     return Decision(intents=intents, look_again_at=plan.again, memory=plan.memory)
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from modelyard.rollout.decide import sides
 from modelyard.rollout.decide.wished import alias_status
 from modelyard.rollout.intents import Intent, Record
-from modelyard.rollout.observation import Observation, arm_name
+from modelyard.rollout.observation import REFUSED, TROUBLE, Observation, arm_name
 from modelyard.rollout.states import has_ended
 from modelyard.spec.deployment import Condition, DeploymentStatus, ModelDeployment, StableStatus
 from modelyard.spec.rollout import ModelRollout, Phase
@@ -86,6 +86,9 @@ def _progressing(seen: Observation, attempt: ModelRollout | None) -> Condition:
 
 def _degraded(seen: Observation) -> Condition:
     """True where what serves is not what is wished, and nothing is under way that would change it."""
+    if seen.trouble is not None:
+        reason = REFUSED if seen.trouble.refused else TROUBLE
+        return Condition(type="Degraded", status="True", reason=reason, message=seen.trouble.message)
     if isinstance(seen.target, Verdict):
         return Condition(type="Degraded", status="True", reason=seen.target.reason.value, message=seen.target.message)
     arm = arm_name(seen.target.digest, seen.wish.spec)

@@ -171,29 +171,42 @@ class EnvoyRouter:
     # For the arms.
 
     def put_arm(self, key: str, arm: str, version: str, serving: DeploymentSpec) -> None:
-        """Make an arm known; it gets no traffic before a weight says so. Its deployment's traffic settings apply.
+        """Make an arm known; it gets no traffic before a weight says so.
+
+        The first arm brings its deployment's traffic settings; later `follow` keeps them as they are wished.
 
         Raises:
             BadInput: another deployment serves a model of this name, the wished port is taken, or there is no sense
                 in the traffic settings.
         """
-        traffic = serving.traffic
-        _check(traffic)
+        _check(serving.traffic)
         with self._lock:
-            before = self._asked.routes.get(key, Route(key=key, model=serving.model.name))
-            after = replace(
-                before,
-                model=serving.model.name,
-                timeout_s=traffic.timeout.seconds,
-                retries=traffic.retries,
-                port=traffic.port,
-                arms={**before.arms, arm: version},
-            )
-            if after == self._asked.routes.get(key):
+            before = self._asked.routes.get(key)
+            route = before or _with(Route(key=key, model=serving.model.name), serving.traffic)
+            self._replace(before, replace(route, model=serving.model.name, arms={**route.arms, arm: version}))
+
+    def follow(self, key: str, traffic: Traffic) -> None:
+        """Let a deployment's traffic settings be those; nothing while it has no arm.
+
+        Raises:
+            BadInput: the wished port is taken, or there is no sense in them.
+            Unavailable: Envoy cannot be read.
+        """
+        with self._lock:
+            route = self._asked.routes.get(key)
+            if route is None:
                 return
-            self._refuse_clash(before, after)
-            self._put(after)
-            self._publish(self._asked.routes.values())
+            self._replace(route, _with(route, traffic))
+            port = traffic.port
+            if port is not None and port == route.port and port not in _listening(self.envoy) and not is_free(port):
+                raise _taken(port)  # while Envoy was away
+
+    def _replace(self, before: Route | None, after: Route) -> None:
+        if after == before:
+            return
+        self._refuse_clash(before, after)
+        self._put(after)
+        self._publish(self._asked.routes.values())
 
     def set_endpoints(self, key: str, arm: str, ports: Iterable[int]) -> None:
         """Let exactly these servers answer for an arm."""
@@ -278,7 +291,7 @@ class EnvoyRouter:
                         return {share["name"].removeprefix(prefix): share.get("weight", 0) for share in shares}
         return {}
 
-    def _refuse_clash(self, before: Route, after: Route) -> None:
+    def _refuse_clash(self, before: Route | None, after: Route) -> None:
         for other in self._asked.routes.values():
             if other.key != after.key and other.model == after.model:
                 raise BadInput(
@@ -286,8 +299,11 @@ class EnvoyRouter:
                     do=f"remove that deployment or give {after.key}'s model another name",
                 )
         taken = {self._port, *(r.port for r in self._asked.routes.values() if r.key != after.key)}
-        if after.port is not None and after.port != before.port and (after.port in taken or not is_free(after.port)):
-            raise BadInput(f"traffic.port {after.port} is taken", do="free it or leave `port` out: a free one is found")
+        port = after.port
+        if port is None or (before is not None and port == before.port):
+            return
+        if port in taken or not is_free(port):
+            raise _taken(port)
 
     def _put(self, route: Route) -> None:
         self._change(routes={**self._asked.routes, route.key: route})
@@ -311,6 +327,21 @@ class EnvoyRouter:
         if self._written.get(name) != text:
             write_text(self._folder / name, text)  # a move: that is what Envoy watches for
             self._written[name] = text
+
+
+def _taken(port: int) -> BadInput:
+    told = f"traffic.port {port} is taken by another program"
+    return BadInput(told, do="free it or leave `port` out: every model answers on the router's own port")
+
+
+def _with(route: Route, traffic: Traffic) -> Route:
+    """The route with these settings.
+
+    Raises:
+        BadInput: there is no sense in them.
+    """
+    _check(traffic)
+    return replace(route, timeout_s=traffic.timeout.seconds, retries=traffic.retries, port=traffic.port)
 
 
 def _check(traffic: Traffic) -> None:

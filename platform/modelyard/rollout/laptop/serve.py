@@ -5,6 +5,7 @@ started ends with it, however it ends. What it knows is on disk, so that the nex
 """
 
 import argparse
+import contextlib
 import fcntl
 import logging
 import os
@@ -19,7 +20,7 @@ from typing import IO
 
 import structlog
 
-from modelyard.errors import Busy, ModelyardError
+from modelyard.errors import Busy, ModelyardError, Unavailable
 from modelyard.processes import Child
 from modelyard.registry.history import History
 from modelyard.registry.server import start_mlflow
@@ -33,6 +34,7 @@ from modelyard.rollout.laptop.records import FileRecords
 from modelyard.rollout.laptop.router import EnvoyRouter
 from modelyard.rollout.laptop.yard import announce
 from modelyard.rollout.ports import World
+from modelyard.spec.deployment import DeploymentSpec
 
 _WATCH_S = 0.2
 
@@ -50,6 +52,7 @@ class Services:
         self._home = home
         self._port = kept_port(home.path / "mlflow.port")
         self._mlflow: Child | None = None
+        self._trouble: ModelyardError | None = None
         self._arms: LaptopArms | None = None
         self.mlflow = f"http://{LOOPBACK}:{self._port}"
         self.router = EnvoyRouter(home.router, log=home.logs / "envoy.log")
@@ -74,18 +77,43 @@ class Services:
             counters=EnvoyCounters(self.router),
         )
 
+    def follow(self, key: str, wish: DeploymentSpec) -> None:
+        """At the end of each look: the traffic settings that are wished now, and what keeps them from acting.
+
+        Raises:
+            ModelyardError: they cannot be had, or something that died does not come up again.
+        """
+        self.router.follow(key, wish.traffic)
+        if (trouble := self._trouble) is not None:
+            raise trouble
+
     def mend(self) -> None:
         """Start again what died, and let go what nobody wishes any more.
 
         Raises:
             ModelyardError: it did not come up.
         """
+        try:
+            self._mend()
+        except ModelyardError as error:
+            self._trouble = error
+            raise
+        self._trouble = None
+
+    def _mend(self) -> None:
         if self._mlflow is not None and not self._mlflow.alive():
             log.warning("MLflow died: starting it again", code=self._mlflow.exit_code)
             self._mlflow.stop(0.0)
             self._start_mlflow()
         self.router.start()
         self.arms.forget(keep=self.world.records.keys())
+
+    @property
+    def addresses(self) -> dict[str, str] | None:
+        """Where everything answers; None while the router is away."""
+        with contextlib.suppress(Unavailable):
+            return {"mlflow": self.mlflow, "router": self.router.url, "admin": self.router.admin}
+        return None
 
     def stop(self) -> None:
         """End everything at the same time, within seconds."""
@@ -115,14 +143,17 @@ def serve(home: Home, end: threading.Event, up: threading.Event) -> None:
     with _held(home):
         services = Services(home)
         up.set()
-        loop = Loop(services.world, look=Chronicle(History(home.history)).look)
+        loop = Loop(services.world, look=Chronicle(History(home.history), then=services.follow).look)
         services.router.changed = loop.wake
         services.arms.changed = loop.wake
         threading.Thread(target=_mend, args=(services, end), daemon=True).start()
+        told: dict[str, str] = {}
         try:
-            announce(home, mlflow=services.mlflow, router=services.router.url, admin=services.router.admin)
-            log.info("up", mlflow=services.mlflow, router=services.router.url)
             while not end.is_set() and home.lock.exists():  # a home that was removed needs no yard
+                if (now := services.addresses) and now != told:  # a router that came back may have others
+                    announce(home, **now)
+                    log.info("up", **now)
+                    told = now
                 loop.rest(min(loop.turn(time.time()), _WATCH_S))
         finally:
             end.set()
