@@ -6,13 +6,24 @@ Both run in the same processes, epoch by epoch in turns, so that whatever else t
 steps are timed. The hand-written loop is the best we know to write: all data in memory as one tensor, one index per
 batch, no DataLoader. Aim: `ratio` at least 0.97. On a busy machine look at `cpu_ratio` too: the same in seconds of
 CPU for each example, ours with validation in it, which other processes disturb less.
+
+Where `lightning` can be imported, its Trainer takes turns too, over a DataLoader of the same tensors, and
+`lightning_ratio` is ours over its throughput (aim: at least 1). It is no dependency of ours; to have it beside:
+
+    .venv/bin/uv pip install --target build/lightning --no-deps lightning lightning-utilities pytorch-lightning tqdm
+    PYTHONPATH=build/lightning .venv/bin/python benchmarks/trainer_throughput.py
 """
 
 import argparse
+import importlib.util
 import json
+import logging
+import os
 import statistics
 import tempfile
 import time
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -89,17 +100,27 @@ def _process(rank: int, places: tuple[str, ...], world: int, rounds: int, batch:
     theirs: list[float] = []
     cpu: list[float] = []
     at = Position()
-    for number in range(rounds + 1):
-        if number % 2:  # whoever comes second finds warm caches: take turns in that too
+
+    def turn() -> None:
+        nonlocal at
+        first = len(ours) % 2  # whoever comes second finds warm caches: take turns in that too
+        if first:
             theirs.append(by_hand.epoch())
         dist.barrier()
         cpu_before = time.process_time()
         at, examples, seconds = trainer.epoch(at)
         own_cpu = (time.process_time() - cpu_before) / examples
         ours.append(examples * world / seconds)
-        if not number % 2:
+        if not first:
             theirs.append(by_hand.epoch())
         cpu.append(by_hand.cpu_per_example / own_cpu)
+
+    by_lightning: list[float] = []
+    if importlib.util.find_spec("lightning"):
+        by_lightning = _lightning(by_hand, loaded, rounds=rounds + 1, turn=turn)
+    else:
+        for _ in range(rounds + 1):
+            turn()
     ratios = [one / other for one, other in zip(ours[1:], theirs[1:], strict=True)]  # the first round warms up
     if rank == 0:
         result = {
@@ -109,6 +130,10 @@ def _process(rank: int, places: tuple[str, ...], world: int, rounds: int, batch:
             "ratio": round(statistics.median(ratios), 3),
             "cpu_ratio": round(statistics.median(cpu[1:]), 3), "ratios": [round(ratio, 3) for ratio in ratios],
         }  # fmt: skip
+        if by_lightning:
+            pairs = zip(ours[1:], by_lightning[1:], strict=True)
+            result["by_lightning_examples_per_s"] = round(statistics.median(by_lightning[1:]))
+            result["lightning_ratio"] = round(statistics.median(one / other for one, other in pairs), 3)
         Path(answer).write_text(json.dumps(result))
     dist.barrier()
     _kept.append((trainer, by_hand))  # see modelyard.training.rank
@@ -146,6 +171,48 @@ class _ByHand:
                 raise ArithmeticError("NaN")
         self.cpu_per_example = (time.process_time() - cpu) / seen
         return seen * self.world / (time.perf_counter() - began)
+
+
+def _lightning(by_hand: _ByHand, loaded: Loaded, *, rounds: int, turn: Callable[[], None]) -> list[float]:
+    """Lightning's Trainer on the same data; `turn` is called after each of its epochs. Examples/s of all processes."""
+    import lightning  # type: ignore[import-not-found]
+    from torch.utils.data import DataLoader, TensorDataset
+
+    os.environ |= {"TORCHELASTIC_RUN_ID": "here", "RANK": str(by_hand.rank), "LOCAL_RANK": str(by_hand.rank)}
+    os.environ |= {"WORLD_SIZE": str(by_hand.world), "LOCAL_WORLD_SIZE": str(by_hand.world), "GROUP_RANK": "0"}
+    model = loaded.model()
+    rates: list[float] = []
+
+    class Module(lightning.LightningModule):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def training_step(self, batch: tuple[torch.Tensor, torch.Tensor], _number: int) -> torch.Tensor:
+            return nn.functional.cross_entropy(self.model(batch[0]), batch[1])
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.AdamW(self.parameters(), lr=LR)
+
+    class Turns(lightning.Callback):  # type: ignore[misc]
+        def on_train_epoch_start(self, *_: object) -> None:
+            dist.barrier()
+            self.began = time.perf_counter()
+
+        def on_train_epoch_end(self, *_: object) -> None:
+            rates.append(len(by_hand.labels) / (time.perf_counter() - self.began))
+            turn()
+
+    data = DataLoader(TensorDataset(by_hand.images, by_hand.labels), batch_size=by_hand.batch, shuffle=True)
+    quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        lightning.Trainer(
+            accelerator="cpu", devices=by_hand.world, strategy="ddp", max_epochs=rounds, callbacks=[Turns()],
+            limit_val_batches=0, **quiet,
+        ).fit(Module(), data)  # fmt: skip
+    return rates
 
 
 if __name__ == "__main__":
