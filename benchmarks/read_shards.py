@@ -4,8 +4,11 @@
 
 Prints two ratios (goal: the first at least 0.9): examples a second from shards, shuffled, as tensors, over a
 DataLoader on a TensorDataset of the same images; and the memory that a pass over CIFAR-sized images takes over what
-they take on disk. `litdata` is read beside them where it is installed. Rounds take turns, so that a machine that gets
-slower or faster is fair to all.
+they take on disk. Rounds take turns, so that a machine that gets slower or faster is fair to all. `litdata`, no
+dependency of ours, is read beside them where it can be imported:
+
+    .venv/bin/uv pip install --target build/litdata --no-deps litdata lightning-utilities tqdm obstore
+    PYTHONPATH=build/litdata .venv/bin/python benchmarks/read_shards.py
 """
 
 import argparse
