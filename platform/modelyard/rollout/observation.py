@@ -53,6 +53,8 @@ class Arm:
     `Inconclusive` (unschedulable, unpullable) is waited for until the progress deadline, and marks nothing."""
     rollout: str = ""
     """The attempt that last asked for it (`EnsureArm.rollout`)."""
+    scaled: int = 0
+    """Replicas that an autoscaler asks for now; 0 where none does. `replicas` is then the fewest it may ask for."""
     resource_version: str = ""
     """Changes with every `ensure` that changed something."""
 
@@ -172,7 +174,8 @@ def arm_name(digest: str, serving: DeploymentSpec) -> str:
     Only what differs from the defaults enters the hash, so that a field that a later release adds renames nothing:
     an upgrade restarts no server.
     """
-    said = json.dumps([digest, _without_defaults(serving.runtime)], sort_keys=True)
+    pod = _without_defaults(serving.pod_template)
+    said = json.dumps([digest, _without_defaults(serving.runtime), *([pod] if pod else [])], sort_keys=True)
     return "a" + hashlib.sha256(said.encode()).hexdigest()[:9]
 
 

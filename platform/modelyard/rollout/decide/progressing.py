@@ -66,7 +66,7 @@ def _acts(seen: Observation, stable: str) -> tuple[tuple[Intent, ...], sides.Lea
     arm = the_attempt(seen).spec.arm
     out = sides.leaving(seen, frozenset({stable, arm}))
     acts = (
-        *sides.ensure_stable(seen, steps.everything(seen)),
+        *sides.ensure_stable(seen, sides.everything(seen)),
         *sides.ensure_canary(seen, steps.replicas(seen)),
         *sides.route(seen, {**out.zeros, **split(stable, arm, steps.share(seen))}),
         *out.retire,

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from modelyard.rollout.capacity import needed, share_at, split, total
+from modelyard.rollout.capacity import needed, share_at, split
 from modelyard.rollout.decide import rolling_back, sides
 from modelyard.rollout.decide.judge import answered, folded, interrupted, judged, unavailable
 from modelyard.rollout.decide.plan import READY_S, Plan, entered, noted, the_attempt, weighed, with_status
@@ -22,7 +22,7 @@ def plan(seen: Observation) -> Plan:
     if stop is not None:
         return rolling_back.begin(seen, stop)
     spec, stable = attempt.spec, seen.stable
-    everything = total(seen.wish.spec.least, spec.serving.least)
+    everything = sides.everything(seen)
     keep = {spec.arm} if stable is None else {spec.arm, stable.arm}
     out = sides.leaving(seen, frozenset(keep))
     wanted = _weights(seen, everything)

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-from modelyard.rollout.capacity import total
 from modelyard.rollout.decide import sides
 from modelyard.rollout.decide.plan import SOON_S, Plan, entered, noted, the_attempt, weighed, with_status
 from modelyard.rollout.decide.wished import may_move_alias
@@ -32,7 +31,7 @@ def plan(seen: Observation) -> Plan:
     memory = replace(seen.memory, still=out.still)
     acts: tuple[Intent, ...] = (
         *sides.route(seen, _weights(seen, out)),
-        *sides.ensure_stable(seen, total(seen.wish.spec.least, attempt.spec.serving.least)),
+        *sides.ensure_stable(seen, sides.everything(seen)),
         *out.retire,
     )
     first: tuple[Intent, ...] = ()

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from modelyard.rollout.capacity import total
 from modelyard.rollout.decide.plan import SKEW_S, the_attempt
 from modelyard.rollout.intents import EnsureArm, Intent, RetireArm, SetWeights
 from modelyard.rollout.observation import Arm, Observation, Still
@@ -32,6 +33,17 @@ def believed(seen: Observation, wanted: Mapping[str, int]) -> bool:
     """Whether the router was asked for these shares *and* says that it deals them out."""
     weights = seen.weights
     return weights.confirmed is not None and nonzero(weights.asked) == nonzero(weights.confirmed) == nonzero(wanted)
+
+
+def everything(seen: Observation) -> int:
+    """Replicas that carry all traffic during an attempt: the largest of wish, attempt, and what stable was scaled to.
+
+    Nothing shrinks meanwhile: an autoscaler that sees stable's share go would shrink it, and a rollback would overload
+    it (Flagger #1600, #869). A floor that follows its last count upwards keeps it.
+    """
+    arm = None if seen.stable is None else seen.arms.get(seen.stable.arm)
+    scaled = 0 if arm is None or not arm.scaled else max(arm.scaled, arm.replicas)
+    return total(seen.wish.spec.least, the_attempt(seen).spec.serving.least, scaled)
 
 
 def route(seen: Observation, wanted: Mapping[str, int]) -> tuple[Intent, ...]:

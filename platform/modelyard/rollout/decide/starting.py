@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from modelyard.rollout.capacity import needed, share_at, split, total
+from modelyard.rollout.capacity import needed, share_at, split
 from modelyard.rollout.decide import rolling_back, sides
 from modelyard.rollout.decide.judge import begun, interrupted, unavailable
 from modelyard.rollout.decide.plan import READY_S, Plan, entered, noted, the_attempt, with_status
@@ -20,7 +20,7 @@ def plan(seen: Observation) -> Plan:
     if stop is not None:
         return rolling_back.begin(seen, stop)
     stable, spec = seen.stable, attempt.spec
-    everything = total(seen.wish.spec.least, spec.serving.least)
+    everything = sides.everything(seen)
     straight = stable is None or not spec.steps
     replicas = everything if straight else max(1, needed(everything, share_at(spec.steps, 0)))
     keep = {spec.arm} if stable is None else {spec.arm, stable.arm}

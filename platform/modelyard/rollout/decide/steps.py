@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from modelyard.rollout.capacity import needed, share_at, split, total
+from modelyard.rollout.capacity import needed, share_at, split
 from modelyard.rollout.decide import sides
 from modelyard.rollout.decide.plan import entered, noted, the_attempt, with_status
 from modelyard.rollout.observation import Observation
@@ -16,15 +16,10 @@ def current(attempt: ModelRollout) -> SetWeight | PauseStep | AnalysisStep:
     return attempt.spec.steps[attempt.status.step]
 
 
-def everything(seen: Observation) -> int:
-    """Replicas that carry all traffic: the larger of wish and attempt, so that nothing shrinks meanwhile."""
-    return total(seen.wish.spec.least, the_attempt(seen).spec.serving.least)
-
-
 def replicas(seen: Observation) -> int:
     """Replicas of the canary that this step needs."""
     attempt = the_attempt(seen)
-    return max(1, needed(everything(seen), share_at(attempt.spec.steps, attempt.status.step)))
+    return max(1, needed(sides.everything(seen), share_at(attempt.spec.steps, attempt.status.step)))
 
 
 def share(seen: Observation) -> int:

@@ -1,0 +1,1 @@
+"""The world of a cluster: the four ports over the Kubernetes API."""

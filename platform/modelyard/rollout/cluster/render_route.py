@@ -1,0 +1,136 @@
+"""The way of requests to the arms: an HTTPRoute whose `rules` are ours, and the gateway's own retry policy. Pure."""
+
+import math
+from collections.abc import Mapping
+from typing import Any, Final
+
+from modelyard.kube.metadata import name_of, namespace_of, owner_reference
+from modelyard.kube.port import BACKEND_TRAFFIC_POLICY, HTTP_ROUTE, Kind, Object
+from modelyard.rollout.cluster.render import labels, object_name
+from modelyard.spec.deployment import DeploymentSpec, Traffic
+
+ARM_HEADER: Final = "x-modelyard-arm"
+PLENTY: Final = 4096
+"""The default allows three retries at once: the fourth client would see the failure."""
+
+
+def http_route(owner: Object, spec: DeploymentSpec, weights: Mapping[str, int]) -> Object:
+    """The HTTPRoute.
+
+    Each arm has a filter of its own. Envoy Gateway makes a cluster for each backend only then: one cluster for all
+    would let a retry go to the other arm, and would count both together.
+
+    Args:
+        owner: the ModelDeployment.
+        spec: the wish; its `traffic` is what is rendered.
+        weights: whole percents by arm, in the order in which the arms came; empty: nothing is live.
+    """
+    traffic = spec.traffic
+    rewrite = {"path": {"type": "ReplaceFullPath", "replaceFullPath": f"/predictions/{spec.model.name}"}}
+    rule: dict[str, Any] = {
+        "matches": [dict(one) for one in traffic.matches] or matches(spec.model.name),
+        "filters": [{"type": "URLRewrite", "urlRewrite": rewrite}, *(dict(one) for one in traffic.filters)],
+        "backendRefs": [_backend(name_of(owner), arm, weight) for arm, weight in weights.items()],
+        "timeouts": {"request": gateway_duration(traffic.timeout.seconds)},
+    }
+    parents = [_parent(one.name, one.namespace, one.section_name) for one in traffic.parent_refs]
+    hosts = {"hostnames": list(traffic.hostnames)} if traffic.hostnames else {}
+    return _object(owner, HTTP_ROUTE, spec={"parentRefs": parents, **hosts, "rules": [rule]})
+
+
+def matches(model: str) -> list[dict[str, Any]]:
+    """The requests of a model, where the wish names none."""
+    paths = (f"/v1/models/{model}:predict", f"/predictions/{model}")
+    return [{"path": {"type": "Exact", "value": path}, "method": "POST"} for path in paths]
+
+
+def traffic_policy(owner: Object, traffic: Traffic) -> Object | None:
+    """Retries and limits as Envoy Gateway takes them; None for another gateway.
+
+    A request's retries stay inside its arm, and each attempt may take an equal part of the time.
+    https://gateway.envoyproxy.io/docs/api/extension_types/#backendtrafficpolicy
+    """
+    if traffic.gateway != "EnvoyGateway":
+        return None
+    target = {"group": HTTP_ROUTE.group, "kind": HTTP_ROUTE.kind, "name": name_of(owner)}
+    each = gateway_duration(traffic.timeout.seconds / (traffic.retries + 1))
+    spec: dict[str, Any] = {
+        "targetRefs": [target],
+        "loadBalancer": {"type": "RoundRobin"},
+        "circuitBreaker": {
+            "maxConnections": PLENTY, "maxPendingRequests": PLENTY,
+            "maxParallelRequests": PLENTY, "maxParallelRetries": PLENTY,
+        },
+    }  # fmt: skip
+    if traffic.retries:
+        spec["retry"] = {
+            "numRetries": traffic.retries,
+            "retryOn": {"triggers": ["5xx", "reset", "connect-failure", "refused-stream"]},
+            "perRetry": {"timeout": each, "backOff": {"baseInterval": "5ms", "maxInterval": "50ms"}},
+        }
+    return _object(owner, BACKEND_TRAFFIC_POLICY, spec=spec)
+
+
+def shares(route: Object) -> dict[str, int]:
+    """The weights that a route of ours asks for, by arm, in its order."""
+    found: dict[str, int] = {}
+    for rule in route.get("spec", {}).get("rules", ()):
+        for backend in rule.get("backendRefs", ()):
+            arm = _arm(backend)
+            if arm:
+                found[arm] = int(backend.get("weight", 1))
+    return found
+
+
+def gateway_duration(seconds: float) -> str:
+    """A length of time as the Gateway API writes it (GEP-2257): whole units, at most five digits each.
+
+    >>> gateway_duration(15), gateway_duration(7.5), gateway_duration(86400 * 3)
+    ('15s', '7s500ms', '72h')
+    """
+    rest = max(1, math.floor(seconds * 1000 + 0.5))
+    parts = []
+    for unit, size in (("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)):
+        count, rest = divmod(rest, size)
+        if count:
+            parts.append(f"{count}{unit}")
+    return "".join(parts)
+
+
+def _backend(deployment: str, arm: str, weight: int) -> dict[str, Any]:
+    told = {"set": [{"name": ARM_HEADER, "value": arm}]}
+    return {
+        "group": "",
+        "kind": "Service",
+        "name": object_name(deployment, arm),
+        "port": 80,
+        "weight": weight,
+        "filters": [{"type": "ResponseHeaderModifier", "responseHeaderModifier": told}],
+    }
+
+
+def _arm(backend: Mapping[str, Any]) -> str:
+    for one in backend.get("filters", ()):
+        for header in one.get("responseHeaderModifier", {}).get("set", ()):
+            if header.get("name") == ARM_HEADER:
+                return str(header["value"])
+    return ""
+
+
+def _parent(name: str, namespace: str | None, section: str | None) -> dict[str, str]:
+    place = {"group": HTTP_ROUTE.group, "kind": "Gateway", "name": name}
+    return {
+        **place,
+        **({"namespace": namespace} if namespace else {}),
+        **({"sectionName": section} if section else {}),
+    }
+
+
+def _object(owner: Object, kind: Kind, *, spec: Mapping[str, Any]) -> Object:
+    about = {
+        "name": name_of(owner),
+        "namespace": namespace_of(owner),
+        "labels": labels(name_of(owner)),
+        "ownerReferences": [owner_reference(owner)],
+    }
+    return {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": about, "spec": spec}
