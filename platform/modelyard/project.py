@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from modelyard.errors import BadInput, ModelyardError
 from modelyard.rollout.analysis import check
 from modelyard.runs.journal import Journal, RunRecord, RunState, summary
-from modelyard.runs.lock import exclusive
-from modelyard.runs.services import check_port
+from modelyard.runs.lock import exclusive, is_held
+from modelyard.runs.services import LaptopServices, check_port
 from modelyard.runs.stages import ON_THE_ROUTE, Stage, stage_named
 from modelyard.runs.walk import Observer, Silent, UntilReached, Walk
 from modelyard.serving.java import java
@@ -24,7 +24,6 @@ from modelyard.verdict import Outcome, Verdict
 
 if TYPE_CHECKING:
     from modelyard.registry.port import Registry
-    from modelyard.runs.run import Services
 
 EXIT_CODES = {
     RunState.SUCCEEDED: 0,
@@ -100,6 +99,7 @@ class Project:
             check_port(project.home, project.spec)
         with exclusive(self.state / "lock", what="modelyard run"):
             code = pack(project.folder / project.spec.code.path, self.state / "code")
+            self.journal.settle()
             run = self.journal.begin(project.spec, code.digest)
             walk = Walk(
                 state=self.state,
@@ -112,11 +112,15 @@ class Project:
             return project._walked(walk, code)
 
     def _walked(self, walk: Walk, code: CodeArchive) -> "Run":
-        from modelyard.runs.run import Refused, Way  # noqa: PLC0415 - imports torch
+        from modelyard.runs.run import Refused, Services, Way  # noqa: PLC0415 - imports torch
 
+        laptop: LaptopServices | None = None
         try:
             with explained(self.state):
-                services = self._services(walk)
+                laptop = self._laptop(walk)
+                services = Services(
+                    registry=laptop.registry, records=laptop.records, tracking=laptop.tracking, alive=laptop.alive
+                )
                 Way(walk=walk, project=self.spec, base=self.folder, code=code, services=services).to_live_traffic()
         except UntilReached:
             pass
@@ -129,6 +133,8 @@ class Project:
             )
             return Run(self, walk.run)
         except KeyboardInterrupt:
+            if laptop is not None:
+                laptop.give_up()
             walk.keep(state=RunState.STOPPED, message="stopped; run again to go on", ended_at=time.time())
             raise
         except Exception as error:
@@ -139,24 +145,19 @@ class Project:
         walk.keep(state=RunState.SUCCEEDED, ended_at=time.time())
         return Run(self, walk.run)
 
-    def _services(self, walk: Walk) -> "Services":
-        from modelyard.runs.run import Services  # noqa: PLC0415 - imports torch
-        from modelyard.runs.services import LaptopServices  # noqa: PLC0415
-
+    def _laptop(self, walk: Walk) -> LaptopServices:
         needed = walk.until is None or walk.until.place >= ON_THE_ROUTE.place
-        laptop = LaptopServices(self.home, self.spec, needed=needed, say=lambda told: walk.say(Stage.PREPARE, told))
-        return Services(registry=laptop.registry, records=laptop.records, tracking=laptop.tracking, alive=laptop.alive)
+        return LaptopServices(self.home, self.spec, needed=needed, say=lambda told: walk.say(Stage.PREPARE, told))
 
     @cached_property
     def registry(self) -> "Registry":
         """The project's model registry; started in the background if it is not up."""
-        from modelyard.runs.services import LaptopServices  # noqa: PLC0415
-
         return LaptopServices(self.home, self.spec, needed=True, say=lambda _: None).registry()
 
     def runs(self) -> tuple["Run", ...]:
         """All runs, oldest first."""
-        return tuple(Run(self, record) for record in self.journal.all())
+        alive = is_held(self.state / "lock")
+        return tuple(Run(self, self.journal.now(record, alive=alive)) for record in self.journal.all())
 
     def get_run(self, name: str | None = None) -> "Run":
         """A run by its id; the newest one without.
@@ -165,7 +166,8 @@ class Project:
             BadInput: there is none.
         """
         if name:
-            return Run(self, self.journal.get(name))
+            alive = is_held(self.state / "lock")
+            return Run(self, self.journal.now(self.journal.get(name), alive=alive))
         runs = self.runs()
         if not runs:
             raise BadInput(f"{self.folder} has no run yet", do="start one: modelyard run")

@@ -21,7 +21,7 @@ class RunState(StrEnum):
     """What a run came to."""
 
     RUNNING = "Running"
-    """Or killed while it was running: run again, and it goes on where it stopped."""
+    """Or killed while it was running, until the next command sees that (`Journal.now`)."""
     SUCCEEDED = "Succeeded"
     REFUSED = "Refused"
     """A gate or the live analysis said no."""
@@ -75,6 +75,9 @@ class RunRecord:
         return next((e for e in self.stages if e.stage == stage), None)
 
 
+UNSAID = "ended before it could say why (killed, or no space was left to write it down); run again to go on"
+
+
 class Journal:
     """The runs of one project, newest last by name."""
 
@@ -115,6 +118,19 @@ class Journal:
             known = ", ".join(sorted(p.parent.name for p in self._folder.glob("*/run.json"))[-5:]) or "none yet"
             raise BadInput(f"there is no run {name!r} (the last ones: {known})", do="name one of those")
         return from_json(RunRecord, path.read_text(), where=str(path))
+
+    def now(self, run: RunRecord, *, alive: bool) -> RunRecord:
+        """A run as it is now: one that is Running while no run is alive ended without a word."""
+        if alive or run.state is not RunState.RUNNING:
+            return run
+        written = (self._folder / run.id / "run.json").stat().st_mtime
+        return replace(run, state=RunState.FAILED, message=UNSAID, ended_at=written)
+
+    def settle(self) -> None:
+        """Write down the end of runs that could not do so themselves; only while no other run is alive."""
+        for run in self.all():
+            if (now := self.now(run, alive=False)) != run:
+                self.keep(now)
 
     def folder(self, run: RunRecord) -> Path:
         """Where a run keeps its record and report."""

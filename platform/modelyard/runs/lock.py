@@ -7,9 +7,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
-from modelyard.errors import Busy
+from modelyard.errors import Busy, Unavailable
+from modelyard.processes import wait_until
 from modelyard.storage.atomic import explained
+
+_GLANCE_S = 0.1
+"""How long `is_held` may be in the way."""
 
 
 @contextmanager
@@ -26,14 +31,34 @@ def exclusive(path: Path, *, what: str) -> Iterator[None]:
         handle = path.open("a+")
     with handle:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            wait_until(lambda: _taken(handle), deadline_s=_GLANCE_S, what="the lock")
+        except Unavailable:
             raise Busy(f"{path.parent} is in use: {_holder(path)}", do="wait until it is done, or stop it") from None
         handle.truncate(0)
         started = time.strftime("%H:%M:%S")
         handle.write(json.dumps({"pid": os.getpid(), "what": what, "since": started}))
         handle.flush()
         yield
+
+
+def _taken(handle: IO[str]) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def is_held(path: Path) -> bool:
+    """Whether a living process holds `path` as its lock."""
+    try:
+        with path.open("r") as handle:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
 
 
 def _holder(path: Path) -> str:

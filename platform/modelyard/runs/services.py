@@ -1,7 +1,8 @@
 """The laptop's services as a run needs them: started together, in the background, while the first stages work."""
 
+import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from pathlib import Path
 
@@ -54,12 +55,19 @@ class LaptopServices:
         self._home = home
         self._project = project
         self._yard: Future[yard.Yard] | None = None
+        self._given_up = threading.Event()
         if needed and not yard.running(home):
             say("starting MLflow, the router and the rollout loop in the background (modelyard down stops them)")
         if needed:
             starter = ThreadPoolExecutor(max_workers=1, thread_name_prefix="yard")
-            self._yard = starter.submit(yard.up, home)
+            self._yard = starter.submit(yard.up, home, given_up=self._given_up.is_set)
             starter.shutdown(wait=False)
+
+    def give_up(self) -> None:
+        """End a start that is still on its way, and all that it started; what is up stays up."""
+        self._given_up.set()
+        if self._yard is not None:
+            wait([self._yard])
 
     def registry(self) -> Registry:
         """The registry, once MLflow is up."""

@@ -28,6 +28,7 @@ from tests.integration.runs.walking import (
 from typer.testing import CliRunner
 
 from modelyard.processes import wait_until
+from modelyard.rollout.laptop.yard import running
 from modelyard.runs.journal import RunState
 from modelyard_cli.main import app
 
@@ -174,9 +175,34 @@ def test_a_port_that_another_program_has_is_said_before_anything_is_written(tmp_
     assert not (folder / ".modelyard").exists()
 
 
+def test_stopped_while_its_services_start_it_leaves_none_of_them(tmp_path: Path) -> None:
+    """They run in sessions of their own, which a terminal's Ctrl-C does not reach."""
+    folder = small_project(tmp_path / "project")
+    run = Running(folder, plan=Plan(signal=signal.SIGINT, stage="prepare", state="done", hold=True))
+    run.until("prepare", "done")
+    home = str(folder / ".modelyard" / "yard")
+    wait_until(lambda: _speaking_of(home), deadline_s=60, what="the services' start")
+    os.kill(run.process.pid, signal.SIGINT)
+    ended = run.end()
+    assert (ended.code, ended.left) == (130, [])
+    assert _speaking_of(home) == []
+    assert running(Path(home)) is None
+    assert last_run(folder).state == RunState.STOPPED
+
+
+def _speaking_of(path: str) -> list[str]:
+    """Command lines of living processes in which a path stands."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            line = " ".join(process.cmdline())
+            if path in line and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(line)
+    return found
+
+
 def test_a_run_that_needs_no_services_starts_none(tmp_path: Path) -> None:
-    before = {process.pid for process in psutil.process_iter()}
     folder = small_project(tmp_path / "project")
     assert walk(folder, until="prepare").code == 0
     assert not (folder / ".modelyard" / "yard").exists()
-    assert not [p for p in psutil.process_iter() if p.pid not in before and str(folder) in " ".join(p.cmdline())]
+    assert _speaking_of(str(folder)) == []

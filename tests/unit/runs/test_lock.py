@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from modelyard.errors import BadInput, Busy
-from modelyard.runs.lock import exclusive
+from modelyard.runs.lock import exclusive, is_held
 from modelyard.runs.stages import Stage, stage_named
 
 HOLD = """
 import sys
 from pathlib import Path
-from modelyard.runs.lock import exclusive
+from modelyard.runs.lock import exclusive, is_held
 with exclusive(Path(sys.argv[1]), what="modelyard run"):
     print("held", flush=True)
     sys.stdin.read()
@@ -46,3 +46,11 @@ def test_a_stage_that_does_not_exist_is_refused_with_those_that_do() -> None:
     assert stage_named("train") is Stage.TRAIN
     with pytest.raises(BadInput, match="prepare, train, evaluate"):
         stage_named("trian")
+
+
+def test_whether_a_lock_is_held_can_be_asked_without_taking_it(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    assert not is_held(lock)
+    with exclusive(lock, what="run"):
+        assert is_held(lock)
+    assert not is_held(lock)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from modelyard.errors import BadInput, Busy, Unavailable
+from modelyard.errors import BadInput, Busy, Stopped, Unavailable
 from modelyard.processes import spawn, wait_until
 from modelyard.record import record
 from modelyard.rollout.laptop.home import Home
@@ -58,7 +58,9 @@ def running(home: Path) -> Yard | None:
     return None
 
 
-def up(home: Path, *, progress: Callable[[str], None] | None = None) -> Yard:
+def up(
+    home: Path, *, progress: Callable[[str], None] | None = None, given_up: Callable[[], bool] = lambda: False
+) -> Yard:
     """Start MLflow, the router and the rollout loop in the background, and wait until they answer.
 
     What runs already is left as it is.
@@ -66,9 +68,11 @@ def up(home: Path, *, progress: Callable[[str], None] | None = None) -> Yard:
     Args:
         home: `<project>/.modelyard/yard`; made when it is not there.
         progress: told in words what is waited for.
+        given_up: asked while it waits; what was started is ended again when it says so.
 
     Raises:
         Unavailable: they did not come up; the message holds the end of the log.
+        Stopped: it was given up.
         Busy: somebody else is starting them.
         BadInput: the folder cannot be written to.
     """
@@ -81,10 +85,16 @@ def up(home: Path, *, progress: Callable[[str], None] | None = None) -> Yard:
             progress("starting MLflow, the router and the rollout loop")
         argv = [sys.executable, "-m", "modelyard.rollout.laptop.serve", "--home", str(place.path)]
         child = spawn(argv, log=place.logs / "yard.log", detached=True)
+
+        def found() -> Yard | None:
+            if given_up():
+                raise Stopped("the start of MLflow, the router and the rollout loop was given up", do="run again")
+            return running(place.path)
+
         try:
-            found = wait_until(lambda: running(place.path), deadline_s=_UP_S, what="the yard", child=child)
-            assert found is not None
-            return found
+            yard = wait_until(found, deadline_s=_UP_S, what="the yard", child=child)
+            assert yard is not None
+            return yard
         except BaseException:
             child.stop(_DOWN_S)
             raise
