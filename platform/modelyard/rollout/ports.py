@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from modelyard.registry.port import Registry
+from modelyard.registry.port import Followed
 from modelyard.rollout.intents import EnsureArm
 from modelyard.rollout.observation import Arm, Counts, Memory, Trouble, Weights
 from modelyard.spec.deployment import ModelDeployment
@@ -91,7 +91,7 @@ class World:
     """One world, and what the loop that looks at it remembers."""
 
     records: Records
-    registry: Registry
+    registry: Followed
     arms: Arms
     router: Router
     counters: Counters

@@ -1,0 +1,116 @@
+"""The workers: each takes a deployment that is due, looks at it as on a laptop, and says when to come back."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import structlog
+
+from modelyard.errors import ModelyardError
+from modelyard.kube.port import MODEL_DEPLOYMENT
+from modelyard.registry.port import Followed, Version
+from modelyard.rollout.loop import Then, look
+from modelyard.rollout.ports import World
+from modelyard.verdict import Verdict
+from modelyard_operator.due import Queue, Taken
+from modelyard_operator.index import Index
+from modelyard_operator.lease import check
+from modelyard_operator.metrics import Metrics
+from modelyard_operator.registries import Registries
+from modelyard_operator.telling import Events, Told
+
+SETTLING_S = 0.2
+"""When to come back where the registry's first poll is under way."""
+
+log = structlog.get_logger()
+
+
+class Fenced:
+    """A registry that only the leader writes to."""
+
+    def __init__(self, registry: Followed, leading: Callable[[], bool]) -> None:
+        self._registry, self._leading = registry, leading
+
+    def resolve(self, model: str, alias: str) -> Version | Verdict:
+        """What the alias names."""
+        return self._registry.resolve(model, alias)
+
+    def versions(self, model: str) -> tuple[Version, ...]:
+        """All versions of a model."""
+        return self._registry.versions(model)
+
+    def move_alias(self, model: str, alias: str, version: str, *, expected: str | None) -> None:
+        """Move the alias, as leader."""
+        check(self._leading)
+        self._registry.move_alias(model, alias, version, expected=expected)
+
+    def tag(self, model: str, version: str, tags: Mapping[str, str]) -> None:
+        """Tag, as leader."""
+        check(self._leading)
+        self._registry.tag(model, version, tags)
+
+
+class Looking:
+    """What a worker does with a key. `world` is shared by all: its ports check themselves who leads."""
+
+    def __init__(
+        self,
+        world: World,
+        *,
+        queue: Queue,
+        index: Index,
+        registries: Registries,
+        events: Events,
+        metrics: Metrics,
+        leading: Callable[[], bool],
+        then: Then | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._world, self._queue, self._index, self._registries = world, queue, index, registries
+        self._events, self._metrics, self._leading = events, metrics, leading
+        self._then, self._clock = then, clock
+
+    def work(self) -> None:
+        """Look at what is due, until the queue is closed."""
+        while (taken := self._queue.take()) is not None:
+            self.turn(taken)
+
+    def turn(self, taken: Taken) -> None:
+        """Look at one deployment. Nothing that it raises ends the worker."""
+        began = time.monotonic()
+        namespace, _, name = taken.key.partition("/")
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(namespace=namespace, name=name)
+        result = "crash"
+        try:
+            result = self._turn(taken.key)
+        except ModelyardError as error:
+            result = "trouble"
+            log.warning("a look came to nothing", error=str(error), again_in_s=self._queue.failed(taken.key))
+        except Exception:
+            log.exception("a look crashed", again_in_s=self._queue.failed(taken.key))
+        finally:
+            self._metrics.looked(result, seconds=time.monotonic() - began, waited=began - taken.since)
+
+    def _turn(self, key: str) -> str:
+        if not self._leading():
+            self._queue.done(key, after_s=None)  # who leads next looks at everything
+            return "ok"
+        wish = self._world.records.deployment(key)
+        registry = "" if wish is None else f"{wish.metadata.namespace}/{wish.spec.model.registry_ref.name}"
+        if wish is not None and not self._registries.settled(registry):
+            self._queue.done(key, after_s=SETTLING_S)
+            return "ok"
+        told = Told(self._world.records, key, wish)
+        followed = Fenced(self._registries.followed(registry), self._leading)
+        world = replace(self._world, records=told, registry=followed)
+        now = self._clock()
+        again = look(world, key, now=now, then=self._then)
+        self._events.tell(key, told.notes, now=now)
+        if key in world.troubles:
+            self._queue.failed(key)
+            return "trouble"
+        self._queue.done(key, after_s=None if again is None else max(0.0, again - now))
+        if wish is None and self._index.entry(MODEL_DEPLOYMENT, key) is None:
+            self._queue.forget(key)
+        return "ok"
