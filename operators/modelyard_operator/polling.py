@@ -1,6 +1,7 @@
 """The workers that poll registries: what moved there wakes the deployments that follow it."""
 
 import random
+from collections.abc import Callable
 
 import structlog
 
@@ -19,9 +20,18 @@ log = structlog.get_logger()
 class Polling:
     """What a worker does with a registry's key."""
 
-    def __init__(self, registries: Registries, *, polls: Queue, looks: Queue, index: Index, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        registries: Registries,
+        *,
+        polls: Queue,
+        looks: Queue,
+        index: Index,
+        metrics: Metrics,
+        leading: Callable[[], bool],
+    ) -> None:
         self._registries, self._polls, self._looks = registries, polls, looks
-        self._index, self._metrics = index, metrics
+        self._index, self._metrics, self._leading = index, metrics, leading
 
     def work(self) -> None:
         """Poll what is due, until the queue is closed."""
@@ -30,6 +40,9 @@ class Polling:
 
     def turn(self, key: str) -> None:
         """Poll one registry. Nothing that it raises ends the worker."""
+        if not self._leading():
+            self._polls.done(key, after_s=None)  # who leads next polls
+            return
         result = "error"
         try:
             moved = self._registries.poll(key)

@@ -23,7 +23,7 @@ from modelyard.spec.registry import ModelRegistry
 from modelyard.verdict import Outcome, Reason, Verdict
 
 PATIENCE_S = 30.0
-"""Polls may fail for so long before the registry counts as away: one lost request is no news."""
+"""So long after its last good poll a registry counts as away, three intervals at least: one lost poll is no news."""
 REREAD = 20
 """Versions that are read again at each poll."""
 SECRET_S = 60.0
@@ -63,9 +63,10 @@ class Following:
         source: Source | None,
         *,
         why: str = "it has not been read yet",
+        patience_s: float = PATIENCE_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._somewhere, self._clock = source, clock
+        self._somewhere, self._patience_s, self._clock = source, patience_s, clock
         self._lock = threading.Lock()
         self._aliases: Mapping[str, Mapping[str, str]] | None = None
         self._polled = 0.0
@@ -118,8 +119,9 @@ class Following:
         """Why the registry counts as away, in words that stay the same while it lasts; empty: it does not."""
         if self._aliases is None:
             return self._trouble
-        silent = self._clock() - self._polled
-        return self._trouble if silent > PATIENCE_S else ""
+        if self._clock() - self._polled <= self._patience_s:
+            return ""
+        return self._trouble or "it has not been read lately"  # as after a time in which another replica led
 
     def poll(self) -> Models | None:
         """Read all aliases; gives the models of which something moved, None for all of them.
@@ -128,6 +130,7 @@ class Following:
             ModelyardError: the registry did not answer, and counted as away before already, or does not yet.
         """
         assert self._somewhere is not None
+        was_away = self._was_away or bool(self.away)
         try:
             aliases = self._somewhere.aliases()
             with self._lock:
@@ -141,8 +144,8 @@ class Following:
                 self._was_away = True
                 return None
             raise
-        returned, self._was_away = self._was_away, False
-        return None if returned else frozenset(moved)
+        self._was_away = False
+        return None if was_away else frozenset(moved)
 
     def _known(self) -> Mapping[str, Mapping[str, str]]:
         away, aliases = self.away, self._aliases
@@ -272,7 +275,9 @@ class Registries:
             entry = before._replace(secret_at=self._clock())
         else:
             source = self._connect(spec, secret)
-            entry = _Entry(spec, Following(source, clock=self._clock), source, secret, self._clock())
+            patience = max(PATIENCE_S, 3 * spec.spec.poll_interval.seconds)
+            following = Following(source, patience_s=patience, clock=self._clock)
+            entry = _Entry(spec, following, source, secret, self._clock())
         with self._lock:
             if key in self._specs:
                 self._entries[key] = entry
