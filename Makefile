@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 TORCH := $(if $(wildcard $(WHEELS)/torch-*+cpu-*.whl),cpu,cuda)
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help setup demo test coverage test-unit check format lock clean
+.PHONY: help setup demo test cluster coverage test-unit check format lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z][a-z-]*:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -27,10 +27,13 @@ $(VENV)/.ready: requirements/lock.txt requirements/torch-$(TORCH).txt requiremen
 demo: setup ## Three versions of a model, from data to live traffic, with a bad one rolled back (state in .modelyard/demo)
 	@$(BIN)/python examples/digits/demo.py
 
-test: setup ## Every test that this machine can run; the last two are the demo and the walkthrough, one after the other
+test: setup cluster ## Every test that this machine can run; the last two are the demo and the walkthrough, one after the other
 	@$(PYTEST) -n 2 -m "not process" -q
 	@$(PYTEST) -n 2 -m process --ignore tests/e2e -q
 	@$(PYTEST) tests/e2e -q
+
+cluster: setup ## Build the Kubernetes API server that tests use, once, from Go modules (about six minutes; needs Go)
+	@$(BIN)/python -m tests.cluster.build
 
 coverage: setup ## What the tests that need no process reach, line by line (minutes: the state machines are traced too)
 	@$(PYTEST) -n 2 -m "not process" -q --cov --cov-report=term:skip-covered

@@ -7,7 +7,7 @@ Each class has pydantic's two hooks. Both return plain dicts, so no vendor is im
 """
 
 import re
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 _DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _QUANTITY_UNITS = {
@@ -86,3 +86,14 @@ class Quantity(_Unit):
         """The amount in its base unit: cores, bytes."""
         number, unit = re.fullmatch(r"([0-9.]+)(\D*)", self).groups()  # type: ignore[union-attr]
         return float(number) * _QUANTITY_UNITS[unit]
+
+
+class _Time:
+    """What the schema says of a moment."""
+
+    def __get_pydantic_json_schema__(self, _schema: object, _handler: object) -> dict[str, Any]:
+        return {"type": "string", "format": "date-time"}
+
+
+Moment = Annotated[float, _Time()]
+"""A time in seconds since the epoch; RFC 3339 in a cluster's API, where numbers with fractions are not welcome."""

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from modelyard.record import record
 from modelyard.spec.metadata import API_VERSION, Metadata
-from modelyard.units import Duration, Percentage, Quantity
+from modelyard.units import Duration, Moment, Percentage, Quantity
 
 
 @record
@@ -14,6 +14,7 @@ class RegistryRef:
     """A ModelRegistry in the same namespace."""
 
     name: str = "main"
+    """Its name."""
 
 
 @record
@@ -21,6 +22,7 @@ class Verification:
     """What must be true of an archive before it serves, beside its digest."""
 
     signature: Literal["Required", "IfPresent"] = "IfPresent"
+    """`Required`: an archive without a valid signature never serves. `IfPresent`: it may have none."""
     trusted_keys: tuple[str, ...] = ()
     """Cluster: public keys (ed25519, base64) of which one must have signed; a laptop trusts its own. Without any,
     `IfPresent` checks the digest alone."""
@@ -31,10 +33,15 @@ class ModelRef:
     """What is to be served: exactly one of alias and version."""
 
     name: str
+    """The registered model."""
     alias: str | None = None
+    """The alias that is followed, like `champion`."""
     version: str | None = None
+    """The version that is pinned, like `"7"`, instead of an alias."""
     registry_ref: RegistryRef = RegistryRef()
+    """Where versions come from."""
     verification: Verification = Verification()
+    """What must be true of an archive before it serves."""
 
 
 @record
@@ -58,6 +65,7 @@ class Runtime:
     type: Literal["TorchServe"] = "TorchServe"
     """Which server."""
     torch_serve: TorchServe = TorchServe()
+    """With `type: TorchServe`."""
 
 
 @record
@@ -75,6 +83,7 @@ class PodTemplate:
     """Cluster: what each server's pod has beside what we render."""
 
     metadata: PodMetadata = PodMetadata()
+    """Labels and annotations."""
     spec: Mapping[str, Any] = field(default_factory=dict)
     """Fields of a core/v1 PodSpec: `nodeSelector`, `tolerations`, `imagePullSecrets`, …; the container named `server`
     takes `resources`, `env`, `image` and the like. What would break ours (command, ports, probes, …) is refused."""
@@ -213,6 +222,7 @@ class Strategy:
     type: Literal["Canary"] = "Canary"
     """Which way."""
     canary: Canary = Canary()
+    """With `type: Canary`."""
 
 
 @record
@@ -248,10 +258,13 @@ class Analysis:
         AnalysisMetric(name="latency-p90", margin=MetricMargin(type="Relative", value=Percentage("50%"))),
     )
     """What is compared."""
-    min_requests: int = 30
+    min_requests: int = 10
     """On each arm, before any verdict."""
-    warmup_requests: int = 10
+    warmup_requests: int = 5
     """First requests of a new arm that enter no comparison."""
+    bursts: Duration = Duration("0s")
+    """For how long, at most, something that is not the version may hit one arm alone: a pause for garbage collection,
+    a noisy neighbour. Above 0s capped means of time blocks are compared, three times as long: slower."""
     max_duration: Duration = Duration("30m")
     """When it ends as `onInconclusive` says, without a verdict until then."""
     on_inconclusive: Literal["Rollback", "Pause"] = "Rollback"
@@ -311,16 +324,23 @@ class DeploymentSpec:
     """What is wished."""
 
     model: ModelRef
+    """What is to be served."""
     runtime: Runtime = Runtime()
+    """The server and its settings."""
     pod_template: PodTemplate = PodTemplate()
+    """Cluster: resources, GPUs, node selectors and the like, merged into our pods."""
     replicas: int | None = None
     """Servers of the arm that has all traffic; 1 when absent. Not together with `autoscaling`."""
     autoscaling: Autoscaling | None = None
     """Servers by load."""
     strategy: Strategy = Strategy()
+    """How a new version comes in."""
     analysis: Analysis = Analysis()
+    """The live comparison of a new version with stable."""
     traffic: Traffic = Traffic()
+    """What the router does beside weights."""
     rollback: Rollback = Rollback()
+    """What happens after a failed rollout."""
     paused: bool = False
     """Hold: no step is taken, nothing is undone."""
 
@@ -335,9 +355,27 @@ class StableStatus:
     """The arm that is trusted, as it was observed."""
 
     version: str
+    """Its version in the registry."""
     digest: str
+    """sha256 of its archive."""
     arm: str
+    """Hash of the digest and the serving spec."""
     ready_replicas: int = 0
+    """Servers that have answered a real prediction since their last start."""
+
+
+@record
+class CanaryStatus:
+    """The attempt under way, or the last one, in short; the whole story is its ModelRollout."""
+
+    version: str
+    """The version that it brings in."""
+    weight: int = 0
+    """Percent of the traffic that the router confirms for it."""
+    step: str = ""
+    """Steps done of all, like `2/4`."""
+    verdict: str = ""
+    """What it came to, with the reason: `Failed: ErrorRate`; empty as long as it is open."""
 
 
 @record
@@ -345,12 +383,17 @@ class Condition:
     """A condition by Kubernetes' conventions."""
 
     type: Literal["Ready", "Progressing", "Degraded", "Verified"]
+    """What it is about."""
     status: Literal["True", "False", "Unknown"]
+    """Whether it holds."""
     reason: str
+    """Why: a constant, for alerts and tests."""
     message: str = ""
+    """Why, in words, with both sides of the comparison."""
     observed_generation: int = 0
-    last_transition_time: float = 0.0
-    """Seconds since the epoch; moves only when `status` flips."""
+    """The generation of the spec that this was said of."""
+    last_transition_time: Moment = 0.0
+    """When `status` last flipped."""
 
 
 @record
@@ -358,12 +401,17 @@ class DeploymentStatus:
     """What was observed."""
 
     observed_generation: int = 0
+    """The generation of the spec that this status was observed for."""
     stable: StableStatus | None = None
+    """The arm that is trusted."""
+    canary: CanaryStatus | None = None
+    """The current or last attempt, in short."""
     alias: Mapping[str, Any] = field(default_factory=dict)
     """The alias as last observed: `{name, version, observedAt}`."""
     rollout: str | None = None
     """Name of the current or last attempt."""
     conditions: tuple[Condition, ...] = ()
+    """Ready, Progressing, Degraded and Verified."""
 
 
 @record

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from modelyard.record import record
 from modelyard.spec.deployment import DeploymentSpec, Step
 from modelyard.spec.metadata import API_VERSION, Metadata
+from modelyard.units import Moment
 from modelyard.verdict import Verdict
 
 
@@ -33,8 +34,11 @@ class RolloutSpec:
     """Frozen when the attempt is made, but for the three switches."""
 
     deployment: str
+    """The ModelDeployment that it is an attempt of."""
     version: str
+    """The version in the registry."""
     digest: str
+    """sha256 of the archive."""
     arm: str
     """Hash of the digest and the serving spec."""
     serving: DeploymentSpec
@@ -44,11 +48,15 @@ class RolloutSpec:
     wished: str = ""
     """The arm that the wish named when this attempt was made; once it names a third one, this attempt is superseded."""
     steps: tuple[Step, ...] = ()
+    """The steps on the way to 100 %; none for the first version."""
     resumed: int = -1
     """Pause steps without a duration are over up to this index: `rollout resume` sets it."""
     paused: bool = False
+    """Hold this attempt: no step is taken."""
     abort: bool = False
+    """Go back to stable."""
     promote: bool = False
+    """Skip all waits and send everything to the new version."""
 
 
 @record
@@ -56,7 +64,9 @@ class RolloutWeights:
     """Shares in whole percents by arm."""
 
     asked: Mapping[str, int] = field(default_factory=dict)
+    """What the router was asked for."""
     confirmed: Mapping[str, int] = field(default_factory=dict)
+    """What the router says it does."""
 
 
 @record
@@ -64,15 +74,21 @@ class RolloutStatus:
     """What was observed and decided."""
 
     phase: Phase = Phase.PENDING
+    """Where it stands."""
     step: int = 0
-    step_since: float = 0.0
-    started_at: float = 0.0
-    ended_at: float | None = None
-    updated_at: float = 0.0
+    """Steps done."""
+    step_since: Moment = 0.0
+    """When the current step began."""
+    started_at: Moment = 0.0
+    """When the attempt began."""
+    ended_at: Moment | None = None
+    """When it came to its end."""
+    updated_at: Moment = 0.0
     """When this status was last written."""
-    paused_since: float | None = None
+    paused_since: Moment | None = None
     """Since when `spec.paused` has been observed; the time of the step does not run meanwhile."""
     weights: RolloutWeights = RolloutWeights()
+    """Shares of the traffic."""
     analysis: Mapping[str, Any] = field(default_factory=dict)
     """The evidence's checkpoint (`modelyard.rollout.analysis.Evidence` as JSON)."""
     passed: Verdict | None = None

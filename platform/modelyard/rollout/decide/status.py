@@ -7,7 +7,7 @@ from modelyard.rollout.decide.wished import alias_status
 from modelyard.rollout.intents import Intent, Record
 from modelyard.rollout.observation import REFUSED, TROUBLE, Observation, arm_name
 from modelyard.rollout.states import has_ended
-from modelyard.spec.deployment import Condition, DeploymentStatus, ModelDeployment, StableStatus
+from modelyard.spec.deployment import CanaryStatus, Condition, DeploymentStatus, ModelDeployment, StableStatus
 from modelyard.spec.rollout import ModelRollout, Phase
 from modelyard.verdict import Reason, Verdict
 
@@ -30,6 +30,7 @@ def _status(seen: Observation, attempt: ModelRollout | None) -> DeploymentStatus
     return DeploymentStatus(
         observed_generation=seen.wish.metadata.generation,
         stable=_stable(seen),
+        canary=_canary(seen, attempt),
         alias=alias_status(seen),
         rollout=None if attempt is None else attempt.metadata.name,
         conditions=tuple(_dated(each, seen.wish, seen.now) for each in _conditions(seen, attempt)),
@@ -42,6 +43,18 @@ def _stable(seen: Observation) -> StableStatus | None:
         return None
     replicas = sides.ready(seen.arms.get(stable.arm))
     return StableStatus(version=stable.version, digest=stable.digest, arm=stable.arm, ready_replicas=replicas)
+
+
+def _canary(seen: Observation, attempt: ModelRollout | None) -> CanaryStatus | None:
+    if attempt is None:
+        return None
+    verdict = attempt.status.verdict
+    return CanaryStatus(
+        version=attempt.spec.version,
+        weight=(seen.weights.confirmed or {}).get(attempt.spec.arm, 0),
+        step=f"{attempt.status.step}/{len(attempt.spec.steps)}",
+        verdict="" if verdict is None else f"{verdict.outcome}: {verdict.reason}",
+    )
 
 
 def _dated(condition: Condition, wish: ModelDeployment, now: float) -> Condition:

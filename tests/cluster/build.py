@@ -1,0 +1,216 @@
+"""Builds a Kubernetes control plane for the tests from pinned Go modules, once, into a cache outside the checkout.
+
+    python -m tests.cluster.build              what the tests need: about six minutes on two cores, later nothing
+    python -m tests.cluster.build kwok ...     others by name
+
+The cache is `${XDG_CACHE_HOME:-~/.cache}/modelyard/cluster/<binary>-<key>/`; the key is what the module files and the
+flags contain. Other keys of a binary are removed when a new one was built, so the cache holds one of each. A build that
+was interrupted goes on where it was: Go keeps what it compiled.
+"""
+
+import fcntl
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+HERE: Final = Path(__file__).parent
+DEADLINE_S: Final = 1500.0
+"""For everything: four times what it took on two cores."""
+VERSION: Final = "1.36.3"
+_STAMP: Final = "k8s.io/component-base/version"
+_KUBERNETES: Final = (
+    f"-s -w -X {_STAMP}.gitVersion=v{VERSION} -X {_STAMP}.gitMajor=1 -X {_STAMP}.gitMinor={VERSION.split('.')[1]}"
+)
+
+
+class NotBuilt(Exception):
+    """There is no control plane; says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Binary:
+    """One program: its module below this folder, its package, its linker's flags."""
+
+    module: str
+    package: str
+    flags: str = "-s -w"
+
+
+BINARIES: Final[Mapping[str, Binary]] = {
+    "etcd": Binary("etcd", "go.etcd.io/etcd/server/v3"),
+    "kube-apiserver": Binary("kubernetes", "k8s.io/kubernetes/cmd/kube-apiserver", _KUBERNETES),
+    "kube-controller-manager": Binary("kubernetes", "k8s.io/kubernetes/cmd/kube-controller-manager", _KUBERNETES),
+    "kubectl": Binary("kubernetes", "k8s.io/kubernetes/cmd/kubectl", _KUBERNETES),
+    "kube-scheduler": Binary("kubernetes", "k8s.io/kubernetes/cmd/kube-scheduler", _KUBERNETES),
+    "kwok": Binary("kwok", "sigs.k8s.io/kwok/cmd/kwok"),
+}
+NEEDED: Final = ("etcd", "kube-apiserver", "kube-controller-manager", "kubectl")
+"""By the tests; the scheduler and kwok by the benchmark of scale."""
+
+
+def cache() -> Path:
+    """Where binaries are kept."""
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "modelyard" / "cluster"
+
+
+def place(name: str) -> Path:
+    """Where this binary is, or will be."""
+    binary = BINARIES[name]
+    pins = b"".join((HERE / binary.module / file).read_bytes() for file in ("go.mod", "go.sum"))
+    machine = f"{sys.platform} {os.uname().machine} {binary.package} {binary.flags}"
+    key = hashlib.sha256(pins + machine.encode()).hexdigest()[:16]
+    return cache() / f"{name}-{key}" / name
+
+
+def missing(names: tuple[str, ...] = NEEDED) -> tuple[str, ...]:
+    """Those that are not in the cache."""
+    return tuple(name for name in names if not place(name).exists())
+
+
+def programs() -> Mapping[str, Path]:
+    """Name → path, from `KUBEBUILDER_ASSETS` or the cache; kube-controller-manager and kubectl may be missing there.
+
+    Raises:
+        NotBuilt: there is no API server.
+    """
+    if assets := os.environ.get("KUBEBUILDER_ASSETS"):
+        found = {name: Path(assets) / name for name in NEEDED if (Path(assets) / name).exists()}
+        if not {"etcd", "kube-apiserver"} <= set(found):
+            raise NotBuilt(f"KUBEBUILDER_ASSETS={assets} has no etcd and kube-apiserver")
+        return found
+    if gone := missing():
+        go()
+        raise NotBuilt(f"{', '.join(gone)} not built yet: `make cluster` does it, once, in about six minutes")
+    return {name: place(name) for name in NEEDED}
+
+
+def go() -> str:
+    """The Go command.
+
+    Raises:
+        NotBuilt: there is none, or it is too old.
+    """
+    found = shutil.which("go") or shutil.which("/usr/local/go/bin/go")
+    if found is None:
+        raise NotBuilt("there is no Go to build a Kubernetes API server with: install Go, or set KUBEBUILDER_ASSETS")
+    told = subprocess.run([found, "list", "-m"], cwd=HERE / "kubernetes", capture_output=True, text=True, check=False)
+    if told.returncode != 0:
+        raise NotBuilt(f"this Go cannot build a Kubernetes API server: {told.stderr.strip().splitlines()[-1]}")
+    return found
+
+
+def build(names: tuple[str, ...] = NEEDED, *, deadline_s: float = DEADLINE_S) -> None:
+    """Build what is missing, one after the other, with progress on stderr.
+
+    Raises:
+        NotBuilt: there is no Go, a build failed, or the time is over.
+    """
+    deadline = time.monotonic() + deadline_s
+    cache().mkdir(parents=True, exist_ok=True)
+    with (cache() / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another checkout may build the same; freed when its process ends
+        wanted = missing(names)
+        if not wanted:
+            return
+        command = go()
+        _say(f"Building {', '.join(wanted)} for the tests, once (about six minutes on two cores) ...")
+        for name in wanted:
+            _build(command, name, deadline)
+
+
+def _build(command: str, name: str, deadline: float) -> None:
+    binary, final, started, progress = BINARIES[name], place(name), time.monotonic(), _Progress()
+    environment = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly -trimpath -buildvcs=false"}
+    with tempfile.TemporaryDirectory(dir=cache(), prefix=".building-") as folder:
+        made = Path(folder) / name
+        process = subprocess.Popen(
+            [command, "build", "-v", f"-ldflags={binary.flags}", "-o", str(made), binary.package],
+            cwd=HERE / binary.module, env=environment, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+            start_new_session=True, preexec_fn=lambda: os.nice(10),  # noqa: PLW1509  no threads yet
+        )  # fmt: skip
+        seen: list[str] = []
+        with _ended(process):
+            reader = threading.Thread(target=lambda: seen.extend(iter(process.stderr.readline, "")), daemon=True)
+            reader.start()
+            while process.poll() is None:
+                if time.monotonic() > deadline:
+                    raise NotBuilt(f"{name} was not built in time: run `make cluster` again, it goes on from here")
+                progress.show(f"  {name}: {len(seen)} packages, {time.monotonic() - started:.0f} s")
+                time.sleep(0.5)
+            reader.join(5)
+        if process.returncode != 0:
+            raise NotBuilt(f"{name} could not be built:\n{''.join(seen[-15:])}")
+        folder_of = final.parent
+        folder_of.mkdir(parents=True, exist_ok=True)
+        made.replace(final)
+    progress.show("")
+    _say(f"  {name}: {time.monotonic() - started:.0f} s, {final.stat().st_size / 2**20:.0f} MiB")
+    for other in cache().glob(f"{name}-*"):
+        if other != folder_of and len(other.name) == len(folder_of.name):
+            shutil.rmtree(other)
+
+
+@contextmanager
+def _ended(process: "subprocess.Popen[str]") -> Iterator[None]:
+    """However this ends (Ctrl-C, too late), the compiler ends with it."""
+    try:
+        yield
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+class _Progress:
+    """Where a build is: in place on a terminal, a line now and then elsewhere."""
+
+    said = 0.0
+
+    def show(self, line: str) -> None:
+        if sys.stderr.isatty():
+            sys.stderr.write(f"\r\x1b[2K{line}")
+            sys.stderr.flush()
+        elif line and time.monotonic() - self.said > 20:
+            self.said = time.monotonic()
+            _say(line)
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
+
+
+def main(arguments: list[str]) -> int:
+    """Build; no Go is no failure, since the tests that need a control plane are then skipped, and say so."""
+    if unknown := set(arguments) - set(BINARIES):
+        _say(f"There is no {', '.join(sorted(unknown))}; there are {', '.join(BINARIES)}.")
+        return 2
+    if os.environ.get("KUBEBUILDER_ASSETS") or os.environ.get("MODELYARD_TEST_KUBECONFIG"):
+        return 0
+    try:
+        go()
+    except NotBuilt as reason:
+        _say(f"No control plane for the tests: {reason}")
+        return 0
+    try:
+        build(tuple(arguments) or NEEDED)
+    except NotBuilt as reason:
+        _say(str(reason))
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

@@ -1,0 +1,74 @@
+"""Keeps a control plane for one test run, however many workers it has: `python -m tests.cluster.keeper HOME OWNER`.
+
+The first worker that needs it starts this process; it ends with the run's own process OWNER, also when that is killed.
+"""
+
+import json
+import os
+import select
+import shutil
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import yaml
+from tests.cluster import build
+from tests.cluster.control_plane import start_api, start_controllers
+
+from modelyard.kube.client import KubeClient, connect
+from modelyard.kube.port import CRD, NAMESPACE
+from modelyard.processes import wait_until
+from modelyard.storage.atomic import write_text
+
+ROOT: Final = Path(__file__).parents[2]
+CRDS: Final = ROOT / "charts" / "modelyard" / "crds"
+
+
+def install(kube: KubeClient, folder: Path = CRDS) -> None:
+    """Apply custom resource definitions and wait until the API server serves them."""
+    definitions = [yaml.safe_load(file.read_text()) for file in sorted(folder.glob("*.yaml"))]
+    for each in definitions:
+        kube.apply(each, manager="tests", force=True)
+
+    def established() -> bool:
+        found = [kube.get(CRD, "", each["metadata"]["name"]) or {} for each in definitions]
+        return all(_is_true(each, "Established") for each in found)
+
+    wait_until(established, deadline_s=30, what="the custom resource definitions")
+
+
+def _is_true(thing: Mapping[str, object], condition: str) -> bool:
+    status = thing.get("status", {})
+    assert isinstance(status, Mapping)
+    return any(each["type"] == condition and each["status"] == "True" for each in status.get("conditions", ()))
+
+
+def keep(home: Path, owner: int) -> None:
+    """Start everything, say so in `ready.json`, and stop everything when the owner ends."""
+    watched = os.pidfd_open(owner)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    found = build.programs()
+    manager = found.get("kube-controller-manager")
+    plane = start_api(home / "plane", found, service_accounts=manager is not None)
+    try:
+        kube = connect(plane.kubeconfig)
+        wait_until(lambda: kube.get(NAMESPACE, "", "default"), deadline_s=30, what="the first namespace")
+        install(kube)
+        if manager is not None:
+            plane = start_controllers(plane, manager)
+        ready = {
+            "kubeconfig": str(plane.kubeconfig),
+            "collects": manager is not None,
+            "pids": [each.pid for each in plane.children],
+        }
+        write_text(home / "ready.json", json.dumps(ready))
+        select.select([watched], [], [])
+    finally:
+        plane.stop()
+        shutil.rmtree(home, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    keep(Path(sys.argv[1]), int(sys.argv[2]))
