@@ -172,7 +172,7 @@ class Server:
 
     def in_flight(self) -> int:
         """Batches that workers are at, plus requests in the queue."""
-        return sum(self._busy(pid) for pid in self._workers()) + self._queued()
+        return sum(self._busy(pid) for pid in self._workers()) + self.queued()
 
     def stop(self, grace: float = 10.0) -> None:
         """Wait until nothing is in flight, for `grace` seconds at most, then end Java and its workers; safe to repeat.
@@ -258,7 +258,8 @@ class Server:
         except OSError:
             return False
 
-    def _queued(self) -> int:
+    def queued(self) -> int:
+        """Requests that wait for a worker, as far as it can tell."""
         connection = _UnixConnection(self.room.path / "management")
         try:
             connection.request("GET", f"/models/{self.name}")

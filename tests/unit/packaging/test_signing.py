@@ -10,8 +10,9 @@ from tests.fakes.small_model import entries_of, small_package
 
 from modelyard.errors import BadInput, Tampered
 from modelyard.packaging.archive import write_archive
-from modelyard.packaging.signing import public_text, signing_key, verify_signature
+from modelyard.packaging.signing import public_text, signing_key
 from modelyard.serving.contents import read_contents
+from modelyard.serving.signature import verify_signature
 
 
 def test_the_key_is_made_once_and_readable_by_its_owner_alone(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import structlog
 
 from modelyard.errors import BadInput, Conflict, Unavailable
-from modelyard.packaging.signing import public_text, signing_key, verify_signature
+from modelyard.packaging.signing import public_text, signing_key
 from modelyard.processes import wait_until
 from modelyard.record import record
 from modelyard.registry.port import Registry
@@ -23,6 +23,7 @@ from modelyard.rollout.laptop.replica import NoArchive, Replica
 from modelyard.rollout.laptop.router import EnvoyRouter
 from modelyard.rollout.observation import Arm
 from modelyard.serving.runtime import ModelServer, start_server
+from modelyard.serving.signature import verify_signature
 from modelyard.spec.codec import from_json, to_json
 from modelyard.storage.atomic import digest_file, write_text
 
