@@ -7,8 +7,10 @@ import of torch, and the caller (a notebook, a command with a progress bar) is n
 
 import importlib
 import json
+import math
 import multiprocessing
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -23,19 +25,19 @@ import numpy as np
 from modelyard.compression.choose import choose
 from modelyard.compression.drop import drops
 from modelyard.compression.job import Job
-from modelyard.compression.judge import Judged, build_task, in_own_process, judge_task
-from modelyard.compression.measure import Times, calls_for, cosine, node_type, ratio, summarize
+from modelyard.compression.judge import Judged, Task, build_task, in_own_process, judge_task
+from modelyard.compression.measure import Times, calls_for, cosine, ratio, summarize
 from modelyard.compression.report import REFERENCE, CompressionReport, Estimate, VariantResult
+from modelyard.compression.search import RUNGS, Candidate, fitting, follow_ups, survivors
 from modelyard.compression.variants import VARIANTS
 from modelyard.errors import ModelyardError, StageFailed
+from modelyard.model.node import node_type
 from modelyard.model.predictor import digest_of, verify
 from modelyard.spec.codec import from_json, to_json
 from modelyard.storage.atomic import write_text
 
 BUILD_SHARE = 0.7
 """Of the time budget: what is not built and evaluated by then is given up, so that time to measure is left."""
-ROUNDS = 24
-LEAST_ROUNDS = 8
 BLOCK_S = 0.008
 """Length of one variant's turn in a round, of each kind of call."""
 PATIENCE_S = 60.0
@@ -50,9 +52,14 @@ SHARED_IMPORTS = ("onnx", "torch.onnx", "torch.onnx._internal.torchscript_export
 class Worker:
     """One process of a variant, and our end of its pipe."""
 
-    name: str
+    candidate: Candidate
     process: Any
     pipe: connection.Connection
+
+    @property
+    def name(self) -> str:
+        """The candidate's."""
+        return self.candidate.name
 
     def stop(self) -> str:
         """End it; gives how it had ended before, if it had."""
@@ -62,7 +69,20 @@ class Worker:
             self.process.kill()
             self.process.join()
         self.pipe.close()
-        return "its process crashed" + ("" if code is None else f" (signal {-code})" if code < 0 else f" (exit {code})")
+        return f"its process {_how(code)}"
+
+
+def _how(code: int | None) -> str:
+    """How a process ended, by its exit code.
+
+    >>> _how(-11), _how(3)
+    ('crashed (SIGSEGV)', 'crashed (exit 3)')
+    """
+    if code is None:
+        return "crashed"
+    if code == -signal.SIGKILL:
+        return "was killed (SIGKILL), as the system does when memory runs out"
+    return f"crashed ({signal.Signals(-code).name})" if code < 0 else f"crashed (exit {code})"
 
 
 @dataclass
@@ -74,11 +94,13 @@ class Bench:
     active: dict[connection.Connection, Worker] = field(default_factory=dict)
     ready: dict[str, tuple[Worker, Judged]] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
+    tried: dict[str, Candidate] = field(default_factory=dict)
+    """All that were asked for, by name, the reference first."""
 
     @property
     def share(self) -> float:
         """Of the work: the rest is timing."""
-        return BUILD_SHARE * (len(self.ready) + len(self.failures)) / (1 + len(self.job.names))
+        return BUILD_SHARE * (len(self.ready) + len(self.failures)) / max(1, len(self.tried))
 
     @property
     def workers(self) -> Iterator[Worker]:
@@ -129,26 +151,26 @@ def _all_stopped(bench: Bench) -> Iterator[None]:
             worker.process.join()
 
 
-def _start(bench: Bench, name: str, task: Callable[[connection.Connection, Job, str], None]) -> None:
+def _start(bench: Bench, candidate: Candidate, task: Task) -> None:
     ours, theirs = multiprocessing.Pipe()
     process = multiprocessing.get_context("fork").Process(
-        target=in_own_process, args=(task, theirs, bench.job, name), name=name
+        target=in_own_process, args=(task, theirs, bench.job, candidate), name=candidate.name
     )
     process.start()
     theirs.close()
-    bench.active[ours] = Worker(name, process, ours)
+    bench.active[ours] = Worker(candidate, process, ours)
 
 
 def _prepare(bench: Bench) -> None:
-    """Build and judge all variants, as many at once as there are cores for."""
+    """Build and judge all variants, and what follows from them, as many at once as there are cores for."""
     job = bench.job
-    waiting = [REFERENCE, *job.names]
+    waiting = [Candidate(variant=name) for name in (REFERENCE, *job.names)]
+    bench.tried.update({one.name: one for one in waiting})
     slots = max(1, len(os.sched_getaffinity(0)) // job.threads)
     give_up_at = job.began + job.spec.time_budget.seconds * BUILD_SHARE
     while waiting or bench.active:
         while waiting and len(bench.active) < slots:
-            name = waiting.pop(0)
-            _start(bench, name, build_task)
+            _start(bench, waiting.pop(0), build_task)
         left = give_up_at - time.monotonic()
         for pipe in connection.wait(list(bench.active), timeout=min(1.0, max(0.05, left))):
             assert isinstance(pipe, connection.Connection)
@@ -156,10 +178,11 @@ def _prepare(bench: Bench) -> None:
             answer = _answer(worker)
             if answer[0] == "built":
                 worker.stop()
-                _start(bench, worker.name, judge_task)
+                _start(bench, worker.candidate, judge_task)
             elif answer[0] == "judged":
                 bench.ready[worker.name] = (worker, answer[1])
                 bench.say(f"{worker.name} is built and evaluated", bench.share)
+                waiting += _follow_ups(bench, worker.candidate)
             else:
                 _fail(bench, worker, answer)
             if worker.name == REFERENCE and REFERENCE in bench.ready:
@@ -171,9 +194,41 @@ def _prepare(bench: Bench) -> None:
                 del bench.active[worker.pipe]
                 worker.process.kill()
                 worker.stop()
-            for name in [worker.name for worker in late] + [name for name in waiting if name != REFERENCE]:
+            for name in [worker.name for worker in late] + [one.name for one in waiting if one.name != REFERENCE]:
                 bench.failures[name] = reason
-            waiting = [name for name in waiting if name == REFERENCE]
+            waiting = [one for one in waiting if one.name == REFERENCE]
+
+
+def _follow_ups(bench: Bench, candidate: Candidate) -> list[Candidate]:
+    """Other settings of a variant that was judged, where it is as fast as the best within the budget so far."""
+    if candidate.variant == REFERENCE or REFERENCE not in bench.ready:
+        return []
+    dropped = {name: _drop(bench, name) for name in bench.ready}
+    allowed = bench.job.spec.max_drop
+    within = [
+        judged.lone_s
+        for name, (_, judged) in bench.ready.items()
+        if all(dropped[name][metric].high <= allowed[metric] for metric in allowed)
+    ]
+    found = follow_ups(
+        candidate,
+        tunes=VARIANTS[candidate.variant].tunes,
+        drop=dropped[candidate.name],
+        least=dropped[REFERENCE],
+        allowed=allowed,
+        seconds=bench.ready[candidate.name][1].lone_s,
+        best=min(within, default=math.inf),
+    )
+    new = [one for one in found if one.name not in bench.tried]
+    bench.tried.update({one.name: one for one in new})
+    return new
+
+
+def _drop(bench: Bench, name: str) -> Mapping[str, Estimate]:
+    """How much worse than the reference one that was judged is."""
+    spec = bench.job.spec
+    report, reference = bench.ready[name][1].report, bench.ready[REFERENCE][1].report
+    return drops(report, reference, tuple(spec.max_drop), confidence=spec.confidence)
 
 
 def _answer(worker: Worker) -> tuple[Any, ...]:
@@ -199,48 +254,100 @@ def _fail(bench: Bench, worker: Worker, answer: tuple[Any, ...]) -> None:
 
 def _check_metrics(bench: Bench) -> None:
     """Let a metric of the budget that nobody can measure end the stage before any time is spent."""
-    report, spec = bench.ready[REFERENCE][1].report, bench.job.spec
-    drops(report, report, tuple(spec.max_drop), confidence=spec.confidence)
+    _drop(bench, REFERENCE)
 
 
 def _time(bench: Bench) -> Mapping[str, tuple[Times, Times]]:
-    """Rounds in which each variant has its turn, in another order each time."""
+    """Rounds in which each variant has its turn, in another order each time; the slower half leaves after each rung."""
     job = bench.job
     until = job.began + job.spec.time_budget.seconds
-    lone_calls = calls_for({name: judged.lone_s for name, (_, judged) in bench.ready.items()}, BLOCK_S)
-    full_calls = calls_for({name: judged.full_s for name, (_, judged) in bench.ready.items()}, BLOCK_S)
+    calls = {
+        name: (calls_for(judged.lone_s, BLOCK_S), calls_for(judged.full_s, BLOCK_S))
+        for name, (_, judged) in bench.ready.items()
+    }
     times: dict[str, tuple[list[list[float]], list[list[float]]]] = {name: ([], []) for name in bench.ready}
-    for number in range(ROUNDS):
-        if number >= LEAST_ROUNDS and time.monotonic() > until:
+    racing = _those_that_fit(bench, {name: _turn_s(bench, name, *calls[name]) for name in calls}, until)
+    number = 0
+    for rung in RUNGS:
+        while number < rung and (time.monotonic() < until or number == 0):
+            names = [name for name in racing if name in bench.ready]
+            turn = number % len(names)
+            for name in names[turn:] + names[:turn]:
+                worker, _ = bench.ready[name]
+                worker.pipe.send(calls[name])
+                if worker.pipe.poll(10 * _turn_s(bench, name, *calls[name]) + PATIENCE_S):
+                    answer = _answer(worker)
+                else:
+                    answer = ("failed", "its process hung while it was timed", None)
+                    worker.process.kill()
+                if answer[0] == "failed":
+                    del bench.ready[name], times[name]
+                    _fail(bench, worker, answer)
+                else:
+                    times[name][0].append(answer[1])
+                    times[name][1].append(answer[2])
+            number += 1
+        racing = _next_rung(bench, {name: times[name] for name in racing if name in times})
+        bench.say(
+            f"timed in {number} rounds, {_many(len(racing) - 1)} left",
+            BUILD_SHARE + (1 - BUILD_SHARE) * number / RUNGS[-1],
+        )
+        if racing == (REFERENCE,):
             break
-        names = list(bench.ready)
-        turn = number % len(names)
-        for name in names[turn:] + names[:turn]:
-            worker, judged = bench.ready[name]
-            worker.pipe.send((lone_calls[name], full_calls[name]))
-            expected = lone_calls[name] * judged.lone_s + full_calls[name] * judged.full_s
-            if worker.pipe.poll(10 * expected + PATIENCE_S):
-                answer = _answer(worker)
-            else:
-                answer = ("failed", "its process hung while it was timed", None)
-                worker.process.kill()
-            if answer[0] == "failed":
-                del bench.ready[name], times[name]
-                _fail(bench, worker, answer)
-            else:
-                times[name][0].append(answer[1])
-                times[name][1].append(answer[2])
-        if number % 8 == 7:
-            bench.say(
-                f"timed {len(names)} variants in {number + 1} of {ROUNDS} rounds",
-                BUILD_SHARE + (1 - BUILD_SHARE) * (number + 1) / ROUNDS,
-            )
     return {name: (np.array(lone), np.array(full)) for name, (lone, full) in times.items()}
+
+
+def _many(count: int) -> str:
+    return f"{count} variant{'' if count == 1 else 's'}"
+
+
+def _turn_s(bench: Bench, name: str, lone: int, full: int) -> float:
+    """Seconds that one turn of a variant should take, its warming up included."""
+    judged = bench.ready[name][1]
+    return (lone + min(2, lone)) * judged.lone_s + (full + (full > 1)) * judged.full_s
+
+
+def _those_that_fit(bench: Bench, turn_s: Mapping[str, float], until: float) -> tuple[str, ...]:
+    """The reference and the fastest variants, as many as the least rounds have time for."""
+    rounds = RUNGS[0]
+    left = until - time.monotonic() - rounds * turn_s[REFERENCE]
+    others = {name: rounds * seconds for name, seconds in turn_s.items() if name != REFERENCE}
+    taken = fitting(others, left) if others else ()
+    for name in set(others) - set(taken):
+        worker, _ = bench.ready.pop(name)
+        worker.process.kill()
+        _fail(bench, worker, ("failed", f"not timed within the time budget of {bench.job.spec.time_budget}", None))
+    return (REFERENCE, *taken)
+
+
+def _next_rung(bench: Bench, times: Mapping[str, tuple[list[list[float]], list[list[float]]]]) -> tuple[str, ...]:
+    spec = bench.job.spec
+    arrays = {name: (np.array(lone), np.array(full)) for name, (lone, full) in times.items()}
+    others = [name for name in arrays if name != REFERENCE]
+    costs = {name: _ratio(bench, name, arrays) for name in others}
+    drop = {name: _drop(bench, name) for name in others}
+    allowed = spec.max_drop
+    promising = {name: all(drop[name][metric].high <= allowed[metric] for metric in allowed) for name in others}
+    return (REFERENCE, *survivors(costs, promising))
+
+
+def _ratio(bench: Bench, name: str, times: Mapping[str, tuple[Times, Times]]) -> Estimate:
+    """The cost of a variant over the reference's in the rounds that it was in."""
+    folder = bench.job.folder
+    return ratio(
+        bench.job.spec.objective,
+        lone=times[name][0],
+        full=times[name][1],
+        size=_program_bytes(folder(name)),
+        reference_lone=times[REFERENCE][0],
+        reference_full=times[REFERENCE][1],
+        reference_size=_program_bytes(folder(REFERENCE)),
+    )
 
 
 def _report(bench: Bench, times: Mapping[str, tuple[Times, Times]]) -> CompressionReport:
     job = bench.job
-    results = [_result(bench, name, times) for name in (REFERENCE, *job.names)]
+    results = [_result(bench, name, times) for name in bench.tried]
     examples = len(bench.ready[REFERENCE][1].report.ids)
     choice = choose(results, job.spec, examples=examples)
     return CompressionReport(
@@ -248,7 +355,7 @@ def _report(bench: Bench, times: Mapping[str, tuple[Times, Times]]) -> Compressi
         variants=choice.variants,
         chosen=choice.name,
         reason=choice.reason,
-        node_type=node_type(Path("/proc/cpuinfo").read_text()),
+        node_type=node_type(),
         objective=job.spec.objective,
         max_drop=dict(job.spec.max_drop),
         confidence=job.spec.confidence,
@@ -260,20 +367,22 @@ def _report(bench: Bench, times: Mapping[str, tuple[Times, Times]]) -> Compressi
 
 
 def _result(bench: Bench, name: str, times: Mapping[str, tuple[Times, Times]]) -> VariantResult:
-    kind = VARIANTS[name].kind if name in VARIANTS else "eager"
+    candidate = bench.tried[name]
+    bare = VariantResult(
+        name=name,
+        kind=VARIANTS[candidate.variant].kind if candidate.variant in VARIANTS else "eager",
+        settings=candidate.settings,
+    )
     if name in bench.failures:
-        return VariantResult(name=name, kind=kind, failure=bench.failures[name])
+        return replace(bare, failure=bench.failures[name])
     job, (_, judged), (_, reference) = bench.job, bench.ready[name], bench.ready[REFERENCE]
     folder = job.folder(name)
-    size, reference_size = _program_bytes(folder), _program_bytes(job.folder(REFERENCE))
-    lone, full = times[name]
-    measured = summarize(lone, full, job.batch_size)
-    result = VariantResult(
-        name=name,
-        kind=kind,
+    measured = summarize(*times[name], job.batch_size)
+    result = replace(
+        bare,
         folder=name,
         digest=digest_of(folder),
-        bytes=size,
+        bytes=_program_bytes(folder),
         p50_ms=measured.p50_ms,
         p99_ms=measured.p99_ms,
         throughput=measured.throughput,
@@ -286,20 +395,11 @@ def _result(bench: Bench, name: str, times: Mapping[str, tuple[Times, Times]]) -
     )
     if name == REFERENCE:
         return result
-    reference_lone, reference_full = times[REFERENCE]
     return replace(
         result,
         cosine=cosine(np.array(judged.outputs), np.array(reference.outputs)),
-        drop=drops(judged.report, reference.report, tuple(job.spec.max_drop), confidence=job.spec.confidence),
-        ratio=ratio(
-            job.spec.objective,
-            lone=lone,
-            full=full,
-            size=size,
-            reference_lone=reference_lone,
-            reference_full=reference_full,
-            reference_size=reference_size,
-        ),
+        drop=_drop(bench, name),
+        ratio=_ratio(bench, name, times),
     )
 
 

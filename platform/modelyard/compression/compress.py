@@ -11,6 +11,7 @@ from pathlib import Path
 
 from modelyard import errors
 from modelyard.compression.job import Job
+from modelyard.compression.overlap import check_overlap
 from modelyard.compression.report import REFERENCE, CompressionReport, VariantResult
 from modelyard.compression.variants import VARIANTS
 from modelyard.data.prepared import load_prepared
@@ -20,6 +21,7 @@ from modelyard.processes import Child, spawn
 from modelyard.spec.codec import from_json, to_json
 from modelyard.spec.gates import Compress
 from modelyard.spec.metrics import OwnMetric
+from modelyard.spec.problem import did_you_mean
 from modelyard.storage.atomic import write_text
 
 __all__ = ["CompressionReport", "VariantResult", "compress"]
@@ -28,6 +30,8 @@ Progress = Callable[[str, float | None], None]
 
 REFERENCE_PATIENCE_S = 1800.0
 """Beyond the time budget, which is for the variants: the reference alone is evaluated to its end."""
+LONG_S = 120.0
+"""Time budget from which families that take a minute of a core, or train, are tried without being named."""
 
 
 def compress(
@@ -108,6 +112,7 @@ def _checked(model: Path, data: Path, spec: Compress, *, batch_size: int, thread
     for split, use in (("train", "calibrate on"), ("validation", "judge on")):
         if not sum(shard.examples for shard in prepared.splits.get(split, ())):
             raise BadInput(f"The {split} split in {data} is empty: nothing to {use}", do=f"raise data.splits.{split}")
+    check_overlap(data)
     return names_to_try(spec)
 
 
@@ -115,11 +120,20 @@ def check(spec: Compress) -> None:
     """Check what can be known of the section without a model.
 
     Raises:
-        BadInput: an unknown variant, a drop that is negative or no number, a confidence outside 0.5 and 1.
+        BadInput: an unknown variant, a drop that is negative or no number, a confidence outside 0.5 and 1, a student
+            that no variant would be distilled into, or one that is missing.
     """
     for name in spec.variants or ():
         if name != REFERENCE and name not in VARIANTS:
-            raise BadInput(f"compress.variants names {name!r}", do=f"name some of {', '.join((REFERENCE, *VARIANTS))}")
+            hint = did_you_mean(name, (REFERENCE, *VARIANTS))
+            raise BadInput(f"compress.variants names {name!r}; {hint}", do="correct the name")
+        if name in VARIANTS and VARIANTS[name].student and spec.student is None:
+            raise BadInput(
+                f"compress.variants names {name}, and there is no compress.student",
+                do="give the arguments of the recipe that make a smaller model, such as student: {width: 16}",
+            )
+    if spec.student is not None and not any(VARIANTS[name].student for name in names_to_try(spec)):
+        raise BadInput("compress.student cannot act: no variant is distilled", do="name distilled, or leave it out")
     for metric, allowed in spec.max_drop.items():
         if not (math.isfinite(allowed) and allowed >= 0):
             raise BadInput(f"compress.maxDrop.{metric} is {allowed:g}", do="give a drop of 0 or more")
@@ -128,7 +142,7 @@ def check(spec: Compress) -> None:
 
 
 def names_to_try(spec: Compress) -> tuple[str, ...]:
-    """The variants beside the reference: those named, else all that can be built here in little time.
+    """The variants beside the reference: those named, else all that can be built here in the time that there is.
 
     Without a `maxDrop` nothing may be lost, so by default nothing is tried either.
     """
@@ -136,7 +150,12 @@ def names_to_try(spec: Compress) -> tuple[str, ...]:
         return tuple(name for name in VARIANTS if name in spec.variants)
     if not spec.max_drop:
         return ()
-    return tuple(name for name, variant in VARIANTS.items() if not variant.slow and variant.missing() is None)
+    when = ("always", "long") if spec.time_budget.seconds >= LONG_S else ("always",)
+    return tuple(
+        name
+        for name, variant in VARIANTS.items()
+        if variant.when in when and variant.missing() is None and (not variant.student or spec.student is not None)
+    )
 
 
 def _run(job: Job, bench: Path, progress: Progress) -> CompressionReport:

@@ -3,6 +3,7 @@
 Each talks with the bench over a pipe and ends when the pipe closes; whatever goes wrong is answered as a reason.
 """
 
+import math
 import time
 import traceback
 from collections.abc import Callable
@@ -15,6 +16,7 @@ import torch
 
 from modelyard.compression.build import build, rows_of
 from modelyard.compression.job import Job
+from modelyard.compression.search import Candidate
 from modelyard.compression.variants.source import first_line
 from modelyard.data.shards import SplitReader
 from modelyard.errors import ModelyardError
@@ -26,7 +28,11 @@ from modelyard.record import record
 
 SPLIT = "validation"
 WARM_UP_CALLS = 5
+WARM_UP_S = 0.5
+"""Large models are warm after fewer calls."""
 COMPARED_ROWS = 64
+TRAINING_SHARE = 0.25
+"""Of the time budget, for a variant that trains a little."""
 
 
 @record
@@ -44,26 +50,38 @@ class Judged:
     report: EvaluationReport
 
 
-def in_own_process(task: Callable[[Connection, Job, str], None], pipe: Connection, job: Job, name: str) -> None:
+Task = Callable[[Connection, Job, Candidate], None]
+
+
+def in_own_process(task: Task, pipe: Connection, job: Job, candidate: Candidate) -> None:
     """Run a task as a worker; its exception becomes the reason that the bench reads."""
     die_with_parent()
     try:
-        task(pipe, job, name)
+        task(pipe, job, candidate)
     except Exception as error:
         traceback.print_exc()  # into the bench's log
         pipe.send(("failed", first_line(error), error if isinstance(error, ModelyardError) else None))
 
 
-def build_task(pipe: Connection, job: Job, name: str) -> None:
+def build_task(pipe: Connection, job: Job, candidate: Candidate) -> None:
     """Build a variant and answer its digest."""
     torch.set_num_threads(job.threads)
-    model, data, work = Path(job.model), Path(job.data), Path(job.work)
-    pipe.send(("built", build(name, model=model, data=data, threads=job.threads, work=work, out=job.folder(name))))
+    built = build(
+        candidate,
+        model=Path(job.model),
+        data=Path(job.data),
+        threads=job.threads,
+        work=Path(job.work),
+        out=job.folder(candidate.name),
+        student=job.spec.student,
+        training_s=job.spec.time_budget.seconds * TRAINING_SHARE,
+    )
+    pipe.send(("built", built))
 
 
-def judge_task(pipe: Connection, job: Job, name: str) -> None:
+def judge_task(pipe: Connection, job: Job, candidate: Candidate) -> None:
     """Load, warm up, evaluate; then time a block whenever asked: `(calls, calls)` → seconds of each call."""
-    folder, data, work = job.folder(name), Path(job.data), Path(job.work)
+    folder, data, work = job.folder(candidate.name), Path(job.data), Path(job.work)
     began = time.perf_counter()
     with Predictor.load(folder, work=work) as predictor:
         loaded = time.perf_counter()
@@ -72,15 +90,15 @@ def judge_task(pipe: Connection, job: Job, name: str) -> None:
         rows = rows_of(reader.take([at % len(reader) for at in range(wanted)]))
         one, many = predictor.batch(rows[:1]), predictor.batch(rows[: job.batch_size])
         for batch in (one, many):
-            _time(predictor, batch, WARM_UP_CALLS)
+            _time(predictor, batch, WARM_UP_CALLS, most_s=WARM_UP_S)
         pipe.send(
             (
                 "judged",
                 Judged(
                     load_s=loaded - began,
                     peak_memory_mb=_peak_memory_mb(),
-                    lone_s=min(_time(predictor, one, 3)),
-                    full_s=min(_time(predictor, many, 3)),
+                    lone_s=min(_time(predictor, one, 3, most_s=WARM_UP_S)),
+                    full_s=min(_time(predictor, many, 3, most_s=WARM_UP_S)),
                     outputs=_flat(predictor.outputs(rows)),
                     report=evaluate(folder, data, SPLIT, declared=job.declared, work=work, out=None),
                 ),
@@ -91,16 +109,16 @@ def judge_task(pipe: Connection, job: Job, name: str) -> None:
                 lone, full = pipe.recv()
             except EOFError:
                 return
-            _time(predictor, one, 2)  # the caches held another's data
+            _time(predictor, one, min(2, lone))  # the caches held another's data
             lone_s = _time(predictor, one, lone)
-            _time(predictor, many, 1)
+            _time(predictor, many, 1 if full > 1 else 0)
             pipe.send(("timed", lone_s, _time(predictor, many, full)))
 
 
-def _time(predictor: Predictor, batch: Any, calls: int) -> list[float]:
+def _time(predictor: Predictor, batch: Any, calls: int, *, most_s: float = math.inf) -> list[float]:
     """Seconds of each call of the model itself; what is around it is the same for all variants."""
-    seconds = []
-    for _ in range(calls):
+    seconds: list[float] = []
+    while len(seconds) < calls and sum(seconds) < most_s:
         began = time.perf_counter()
         predictor.forward(batch)
         seconds.append(time.perf_counter() - began)

@@ -5,7 +5,6 @@ else happens on the machine then hits all alike, and the *ratio* of two variants
 """
 
 import math
-from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
@@ -89,16 +88,6 @@ def _left_out(count: int) -> int:
     return k
 
 
-def node_type(cpuinfo: str) -> str:
-    """The kind of node, by the text of /proc/cpuinfo: ranking of variants differs between them.
-
-    >>> node_type("flags : fpu avx512_vnni")
-    'cpu-vnni'
-    """
-    flags = set(cpuinfo.split())
-    return "cpu-vnni" if flags & {"avx512_vnni", "avx_vnni"} else "cpu"
-
-
 def cosine(outputs: npt.NDArray[np.float64], reference: npt.NDArray[np.float64]) -> float:
     """Agreement of outputs (N, …) with the reference's: 1 is the same direction; NaN outputs give NaN."""
     a, b = outputs.ravel().astype(np.float64), reference.ravel().astype(np.float64)
@@ -106,6 +95,6 @@ def cosine(outputs: npt.NDArray[np.float64], reference: npt.NDArray[np.float64])
     return float(a @ b) / scale if scale else 1.0
 
 
-def calls_for(seconds: Mapping[str, float], block_s: float) -> dict[str, int]:
-    """Calls in one block for each variant, by the seconds of one call: about `block_s`, at least 3, at most 60."""
-    return {name: int(min(60, max(3, block_s / max(one, 1e-7)))) for name, one in seconds.items()}
+def calls_for(seconds: float, block_s: float) -> int:
+    """Calls in one block, by the seconds of one: about `block_s`, at most 60, at least 3 unless they are slow."""
+    return int(min(60, max(1 if seconds > block_s else 3, block_s / max(seconds, 1e-7))))

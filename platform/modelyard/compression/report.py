@@ -25,6 +25,8 @@ class VariantResult:
     name: str
     kind: str = ""
     """`eager`, `torchscript`, `onnx` or `exported`: how the server loads it."""
+    settings: Mapping[str, float] = field(default_factory=dict)
+    """Those that the search changed: see `modelyard.compression.search`."""
     folder: str = ""
     """Its model folder, relative to the report's."""
     digest: str = ""

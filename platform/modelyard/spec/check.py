@@ -245,6 +245,8 @@ def _compress(project: ModelProject) -> Iterator[Problem]:
         yield Problem(field=(*at, "confidence"), message="cannot act without maxDrop")
     if compress.variants == ():
         yield Problem(field=(*at, "variants"), message="is empty; leave it out to try all that can be built here")
+    if compress.student is not None and not compress.student:
+        yield Problem(field=(*at, "student"), message="is empty; give arguments of the recipe, such as {width: 16}")
 
 
 def _deployment(project: ModelProject) -> Iterator[Problem]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import field
-from typing import Literal
+from typing import Any, Literal
 
 from modelyard.record import record
 from modelyard.units import Duration
@@ -36,8 +36,13 @@ class GateRule:
     """Of the intervals."""
 
 
-VariantName = Literal["fp32", "onnx-int8", "onnx", "torchscript", "bf16", "aot"]
-"""`fp32` is the uncompressed model, measured always. `aot` takes a minute and g++, so only where it is named."""
+VariantName = Literal[
+    "fp32", "onnx-int8", "onnx", "torchscript", "bf16", "distilled-int8", "distilled", "aot-int8", "onnx-int8-dynamic",
+    "pruned-int8", "pruned", "clipped-int8", "aot-int8-dynamic", "aot", "int8-weights", "int4-weights", "sparse",
+    "clustered",
+]  # fmt: skip
+"""`fp32` is the uncompressed model, measured always. Families that compile or train are tried with a time budget of two
+minutes or more, `sparse` and `clustered` where they are named, distilled ones where there is a `student`."""
 
 
 @record
@@ -52,6 +57,9 @@ class Compress:
     time_budget: Duration = Duration("30s")
     """For building, evaluating and timing all variants; what is not ready by then is left out, with that reason."""
     variants: tuple[VariantName, ...] | None = None
-    """Names to try; all that can be built here in little time when absent."""
+    """Names to try; when absent all that can be built here in the time budget: those that compile with g++ or train
+    a little take part from two minutes on."""
+    student: Mapping[str, Any] | None = None
+    """Arguments of the recipe, over `train.recipe.with`, for a smaller model that learns from the trained one."""
     confidence: float = 0.95
     """That a drop is at most its upper bound (one-sided)."""

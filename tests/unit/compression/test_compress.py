@@ -15,10 +15,11 @@ from tests.unit.compression.conftest import model_folder, prepared_folder
 
 from modelyard.compression.compress import CompressionReport, check, compress, names_to_try
 from modelyard.compression.job import Job
+from modelyard.compression.overlap import check_overlap
 from modelyard.compression.report import REFERENCE
 from modelyard.compression.variants import VARIANTS
 from modelyard.data.prepared import load_prepared
-from modelyard.data.shards import SplitReader
+from modelyard.data.shards import SplitReader, write_shard
 from modelyard.errors import BadInput
 from modelyard.model.predictor import Predictor, digest_of, verify, write_model_folder
 from modelyard.processes import wait_until
@@ -26,6 +27,7 @@ from modelyard.spec.codec import from_data, from_json, to_data, to_json
 from modelyard.spec.gates import Compress
 from modelyard.units import Duration
 
+USUAL = ("onnx-int8", "onnx", "torchscript", "bf16")
 SPEC = Compress(max_drop={"accuracy": 0.05}, time_budget=Duration("240s"))
 
 
@@ -38,14 +40,14 @@ def run(model: Path, data: Path, out: Path, spec: Compress = SPEC, **more) -> Co
 def done(model: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[CompressionReport, Path, list]:
     out = tmp_path_factory.mktemp("compress") / "out"
     told: list[tuple[str, float]] = []
-    return run(model, data, out, progress=lambda *args: told.append(args)), out, told
+    return run(model, data, out, replace(SPEC, variants=USUAL), progress=lambda *args: told.append(args)), out, told
 
 
 @pytest.mark.process
 class TestAWholeStage:
     def test_every_variant_is_measured_beside_the_reference(self, done):
         report, _, _ = done
-        assert [result.name for result in report.variants] == [REFERENCE, *names_to_try(SPEC)]
+        assert [result.name for result in report.variants] == [REFERENCE, *USUAL]
         for result in report.variants:
             assert result.failure is None, result
             assert 0 < result.p50_ms <= result.p99_ms
@@ -102,6 +104,59 @@ class TestAWholeStage:
         report, _, _ = done
         assert from_json(CompressionReport, to_json(report)) == report
         assert from_data(CompressionReport, to_data(report)) == report
+
+
+@pytest.fixture(scope="module")
+def trained(model: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[CompressionReport, Path]:
+    """Families that train, and one that follows from another."""
+    out = tmp_path_factory.mktemp("trained") / "out"
+    spec = replace(SPEC, variants=("distilled", "pruned", "int8-weights"), student={"width": 2})
+    return run(model, data, out, spec), out
+
+
+@pytest.mark.process
+class TestFamiliesThatTrain:
+    def test_a_student_and_a_pruned_model_are_smaller_and_learnt_what_the_original_knows(self, trained):
+        report, _ = trained
+        for name in ("distilled", "pruned"):
+            result = report.variant(name)
+            assert result.failure is None, result
+            assert result.bytes < report.variant(REFERENCE).bytes
+            assert result.metrics["accuracy"].value > report.variant(REFERENCE).metrics["accuracy"].value - 0.05
+
+    def test_the_folder_of_a_student_names_the_arguments_that_make_it(self, trained):
+        _, out = trained
+        assert verify(out / "distilled").recipe["with"] == {"width": 2}
+        assert verify(out / "pruned").recipe["with"] == {"width": 8}
+
+    def test_one_that_loses_little_is_cut_deeper_and_says_by_how_much(self, trained):
+        report, _ = trained
+        deeper = [result for result in report.variants if result.name == "pruned-cut0.75"]
+        if report.variant("pruned").within_budget and deeper:  # whether it was fast enough is the clock's to say
+            assert deeper[0].settings == {"cut": 0.75}
+            assert deeper[0].bytes < report.variant("pruned").bytes
+
+    def test_weights_in_8_bits_are_a_variant_like_any_other(self, trained):
+        report, _ = trained
+        assert report.variant("int8-weights").failure is None
+        assert report.variant("int8-weights").cosine > 0.999
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(
+    ("student", "told"),
+    [
+        ({"width": 8}, "has 1,619 parameters, its teacher has 1,619"),
+        ({"breadth": 2}, "compress.student cannot be made"),
+    ],
+    ids=["no smaller than its teacher", "arguments that the recipe does not take"],
+)
+def test_a_student_that_cannot_be_one_is_refused_before_any_work(student, told, model, data, tmp_path: Path):
+    began = time.monotonic()
+    with pytest.raises(BadInput, match=re.escape(told)):
+        run(model, data, tmp_path / "out", replace(SPEC, variants=("distilled",), student=student))
+    assert list((tmp_path / "out").iterdir()) == []
+    assert time.monotonic() - began < 60  # no variant was built
 
 
 @pytest.mark.process
@@ -176,7 +231,7 @@ def test_one_that_crashes_leaves_raises_or_answers_nan_never_stops_the_others(mo
     assert finished.returncode == 0, finished.stderr
     report = from_json(CompressionReport, (tmp_path / "report.json").read_bytes())
     reasons = {result.name: result.failure for result in report.variants}
-    assert reasons["onnx-int8"] == "its process crashed (signal 6)"
+    assert reasons["onnx-int8"] == "its process crashed (SIGABRT)"
     assert reasons["onnx"] == "its process crashed (exit 3)"
     assert reasons["bf16"] == "MemoryError: no room for 3 TB"
     assert "answered nan" in reasons["nan"]
@@ -238,7 +293,12 @@ def test_who_is_stopped_in_mid_work_leaves_no_process_and_no_variant(number, mod
 BAD = {
     "a drop that is negative": ({"max_drop": {"accuracy": -0.01}}, "compress.maxDrop.accuracy is -0.01"),
     "a drop that is no number": ({"max_drop": {"accuracy": float("nan")}}, "compress.maxDrop.accuracy is nan"),
-    "a variant that nobody knows": ({"variants": ("onnx-int7",)}, "compress.variants names 'onnx-int7'"),
+    "a variant that nobody knows": ({"variants": ("onnx-int7",)}, "names 'onnx-int7'; did you mean onnx-int8?"),
+    "distillation without a student": ({"variants": ("distilled",)}, "there is no compress.student"),
+    "a student that no variant is made of": (
+        {"variants": ("onnx",), "student": {"width": 2}},
+        "compress.student cannot act",
+    ),
     "a confidence of one": ({"confidence": 1.0}, "compress.confidence is 1"),
 }
 
@@ -296,9 +356,42 @@ def test_a_model_whose_bytes_changed_is_not_opened(model: Path, data: Path, tmp_
     assert not (tmp_path / "out").exists()
 
 
+def leaking(folder: Path, **counts: int) -> Path:
+    """Prepared data of which preparation says that examples are in two splits."""
+    prepared_folder(folder, {"train": 20, "validation": 20, "test": 20})
+    prepared = load_prepared(folder)
+    (folder / "prepared.json").write_text(to_json(replace(prepared, counts={**prepared.counts, **counts})))
+    return folder
+
+
+def test_a_calibration_split_that_overlaps_the_test_split_is_refused_with_an_example(model: Path, tmp_path: Path):
+    folder = leaking(tmp_path / "data", leakage=1)
+    check_overlap(folder)  # they were dropped
+    prepared = load_prepared(folder)
+    columns = SplitReader(folder, "test").take([3])
+    columns["id"] = ["twin"]
+    shard = write_shard(folder / "train-1.arrow", columns)
+    splits = {**prepared.splits, "train": (*prepared.splits["train"], shard)}
+    (folder / "prepared.json").write_text(to_json(replace(prepared, splits=splits)))
+    with pytest.raises(BadInput, match=r"1 examples of the train split are in the test split too \(twin is 2-3\)"):
+        run(model, folder, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_shard_that_is_in_both_splits_is_refused_without_reading_it(model: Path, tmp_path: Path):
+    folder = leaking(tmp_path / "data")
+    prepared = load_prepared(folder)
+    splits = {**prepared.splits, "train": prepared.splits["test"]}
+    (folder / "prepared.json").write_text(to_json(replace(prepared, splits=splits)))
+    with pytest.raises(BadInput, match="a whole shard of the train split is in the test split too"):
+        run(model, folder, tmp_path / "out")
+
+
 def test_without_a_budget_nothing_is_tried_and_slow_ones_are_tried_only_by_name():
     assert names_to_try(Compress()) == ()
-    assert "aot" not in names_to_try(SPEC)
+    assert {"aot", "pruned", "clustered"}.isdisjoint(names_to_try(replace(SPEC, time_budget=Duration("30s"))))
+    assert "pruned" in names_to_try(SPEC)
+    assert "clustered" not in names_to_try(SPEC)
     assert names_to_try(replace(SPEC, variants=("aot", "onnx"))) == ("onnx", "aot")
     assert names_to_try(replace(SPEC, variants=(REFERENCE,))) == ()
     assert set(names_to_try(SPEC)) < set(VARIANTS)

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from modelyard.compression.measure import calls_for, cosine, node_type, ratio, summarize
+from modelyard.compression.measure import calls_for, cosine, ratio, summarize
+from modelyard.model.node import node_type
 
 
 def times(milliseconds: float, *, seed: int, rounds: int = 24, calls: int = 40, drift: float = 0.0) -> np.ndarray:
@@ -65,9 +66,8 @@ def test_a_size_has_no_noise():
 
 
 def test_calls_fill_a_block_within_bounds():
-    assert calls_for({"tiny": 1e-6, "small": 1e-3, "huge": 2.0, "none": 0.0}, 0.012) == {
-        "tiny": 60, "small": 12, "huge": 3, "none": 60,
-    }  # fmt: skip
+    calls = {seconds: calls_for(seconds, 0.012) for seconds in (0.0, 1e-6, 1e-3, 0.005, 0.1, 2.0)}
+    assert calls == {0.0: 60, 1e-6: 60, 1e-3: 12, 0.005: 3, 0.1: 1, 2.0: 1}
 
 
 def test_the_node_type_names_what_changes_the_ranking():

@@ -6,6 +6,7 @@ batches; where it differs, the slow exporter has its turn.
 """
 
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ import torch
 
 from modelyard.compression.variants.source import Source, Variant, first_line
 from modelyard.compression.variants.torchscript import same
+
+Write = Callable[[Source, Path], None]
+"""What writes a module as a program."""
 
 
 def build(source: Source, path: Path) -> None:

@@ -6,16 +6,24 @@ Static, as QDQ nodes: dynamic quantization, which measures ranges in each reques
 import logging
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
+from modelyard.compression.search import CALIBRATE, KEEP
 from modelyard.compression.variants import onnx_fp32
+from modelyard.compression.variants.sensitivity import most_sensitive
 from modelyard.compression.variants.source import Source, Variant
 
 
 def build(source: Source, path: Path) -> None:
-    """Write the module as an int8 ONNX file, calibrated on `source.calibration`."""
+    """Write the module as an int8 ONNX file, calibrated on `source.calibration`.
+
+    Raises:
+        ValueError: a layer that shall stay in fp32 is not found in the graph.
+    """
     # they start threads on import, which forks must not carry
+    import onnx  # noqa: PLC0415
     from onnxruntime import quantization  # noqa: PLC0415
     from onnxruntime.quantization.shape_inference import quant_pre_process  # noqa: PLC0415
 
@@ -33,12 +41,42 @@ def build(source: Source, path: Path) -> None:
     fp32, folded = path.with_suffix(".fp32.onnx"), path.with_suffix(".folded.onnx")
     onnx_fp32.build(source, fp32)
     quant_pre_process(str(fp32), str(folded), skip_symbolic_shape=True)  # folds batch norms into convolutions
+    kept = most_sensitive(source, int(source.settings[KEEP]))
     quantization.quantize_static(
         str(folded), str(path), Reader(), quant_format=quantization.QuantFormat.QDQ, per_channel=True,
         activation_type=quantization.QuantType.QUInt8, weight_type=quantization.QuantType.QInt8,
+        nodes_to_exclude=[_node(onnx.load(str(folded)), name) for name in kept],
     )  # fmt: skip
     fp32.unlink()
     folded.unlink()
 
 
-VARIANT = Variant(name="onnx-int8", kind="onnx", build=build)
+def _node(model: Any, layer: str) -> str:
+    """The node of a graph that does the work of a layer.
+
+    The exporter names nodes by the way to the layer: `/blocks/blocks.0/conv1/Conv` is `blocks.0.conv1`.
+
+    Raises:
+        ValueError: there is none.
+    """
+    for node in model.graph.node:
+        if node.op_type in ("Conv", "Gemm", "MatMul") and _path(node.name) == layer:
+            return str(node.name)
+    raise ValueError(f"the layer {layer}, which shall stay in fp32, is not in the exported graph by its name")
+
+
+def _path(node: str) -> str:
+    """The layer's path in a node's name.
+
+    >>> _path("/blocks/blocks.0/conv1/Conv"), _path("/fc/MatMul_1")
+    ('blocks.0.conv1', 'fc')
+    """
+    path: list[str] = []
+    for part in node.strip("/").split("/")[:-1]:
+        if path and part.startswith(f"{path[-1]}."):
+            path.pop()
+        path.append(part)
+    return ".".join(path)
+
+
+VARIANT = Variant(name="onnx-int8", kind="onnx", build=build, tunes=(CALIBRATE, KEEP))

@@ -2,11 +2,14 @@
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 from torch import Tensor, nn
 
+from modelyard.compression.finetune import Training
+from modelyard.compression.search import USUAL
 from modelyard.errors import ModelyardError
 from modelyard.model.predictor import Kind
 
@@ -21,6 +24,10 @@ class Source:
     """Columns of a batch that `forward` takes, in its order."""
     calibration: tuple[Mapping[str, Tensor], ...]
     """Batches of the *train* split, never of the test split."""
+    settings: Mapping[str, float] = field(default_factory=lambda: USUAL)
+    """See `modelyard.compression.search`."""
+    training: Training | None = None
+    """For families that train a little; None where there is no data to train on."""
 
     def tensors(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         """What `forward` takes of a batch."""
@@ -34,6 +41,14 @@ class Source:
                      for tensor in first)  # fmt: skip
 
 
+def on(source: Source, module: nn.Module) -> Source:
+    """The same data for another module."""
+    return replace(source, module=module.eval())
+
+
+When = Literal["always", "long", "named"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Variant:
     """A family: how it is called and made."""
@@ -45,8 +60,12 @@ class Variant:
     """Writes the program to the path; raises what it likes, the reason is recorded."""
     missing: Callable[[], str | None] = lambda: None
     """Why it cannot be built on this machine, or None."""
-    slow: bool = False
-    """Takes so long that it is tried only where it is named."""
+    when: When = "always"
+    """Tried always, where the time budget is long, or only where it is named."""
+    tunes: tuple[str, ...] = ()
+    """Settings that the search may change."""
+    student: bool = False
+    """It is the project's smaller model, not this one."""
 
 
 def first_line(error: BaseException) -> str:

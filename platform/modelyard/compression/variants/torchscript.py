@@ -22,11 +22,20 @@ def traced(module: nn.Module, source: Source, *, tolerance: float = 1e-3) -> tor
         graph: torch.jit.ScriptModule = torch.jit.freeze(
             torch.jit.trace(module, source.example, check_trace=False)  # type: ignore[no-untyped-call]
         )
-        for batch in source.calibration[:2]:
-            for size in (1, 3):
-                tensors = tuple(tensor[:size] for tensor in source.tensors(batch))
-                same(module(*tensors), graph(*tensors), tolerance=tolerance)
+        check(module, graph, source, tolerance=tolerance)
     return graph
+
+
+def check(module: nn.Module, graph: torch.jit.ScriptModule, source: Source, *, tolerance: float = 1e-3) -> None:
+    """Check a graph against the module at other batches than the one that it was traced with.
+
+    Raises:
+        ValueError: it answers differently.
+    """
+    for batch in source.calibration[:2]:
+        for size in (1, 3):
+            tensors = tuple(tensor[:size] for tensor in source.tensors(batch))
+            same(module(*tensors), graph(*tensors), tolerance=tolerance)
 
 
 def same(wanted: object, got: object, *, tolerance: float = 1e-3) -> None:
