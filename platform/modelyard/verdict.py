@@ -32,6 +32,9 @@ class Reason(StrEnum):
     TOO_FEW_EXAMPLES = "TooFewExamples"
     NO_CHAMPION = "NoChampion"
     CHAMPION_UNAVAILABLE = "ChampionUnavailable"
+    REGRESSION = "Regression"
+    NO_REGRESSION = "NoRegression"
+    NOT_RECORDED = "NotRecorded"
     # packages
     GOLDEN_REQUESTS_ANSWERED = "GoldenRequestsAnswered"
     GOLDEN_REQUESTS_DIFFER = "GoldenRequestsDiffer"

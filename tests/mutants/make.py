@@ -1,6 +1,6 @@
 """Write the mutants as patches: small mistakes that would make a decision wrong. Run again when the code has moved.
 
-python tests/mutants/make.py
+python tests/mutants/make.py [PART…]
 """
 
 import difflib
@@ -71,29 +71,56 @@ MUTANTS = [
      'sign = 1.0 if known.better == "higher" else -1.0\n\n', "sign = 1.0\n\n"),
     ("inconclusive-promotes", "evaluation/gate.py",
      "for outcome in (Outcome.FAILED, Outcome.INCONCLUSIVE):", "for outcome in (Outcome.FAILED,):"),
-    ("other-examples-compared", "evaluation/gate.py",
+    ("other-examples-compared", "evaluation/align.py",
      "if place.keys() != set(candidate.ids) or len(champion.ids) != len(candidate.ids):", "if False:"),
     ("slices-uncorrected", "evaluation/gate.py", "if len(parts) == 1 or not worst:", "if True:"),
+    ("gaps-uncorrected", "evaluation/gate.py", "if any(failed) and len(pairs) > 1:", "if False:"),
+    ("narrowest-gap-decides", "evaluation/gate.py",
+     "return min(results, key=lambda one:", "return max(results, key=lambda one:"),
+    ("anchor-is-the-champion", "evaluation/gate.py",
+     'return anchor, f"version {version}", None', 'return case.champion, f"version {version}", None'),
+    ("not-recorded-passes", "evaluation/gate.py",
+     "return Verdict(outcome=Outcome.INCONCLUSIVE, reason=reason",
+     "return Verdict(outcome=Outcome.PASSED, reason=reason"),
+    ("overlap-of-splits-allowed", "evaluation/gate.py", "    if twice:", "    if False:"),
+    ("gap-without-its-interval", "evaluation/rules.py",
+     "limit - gap.high,\n        limit - gap.low,", "limit - gap.value,\n        limit - gap.value,"),
+    ("golden-on-the-whole", "evaluation/rules.py", "    if lost:", "    if 2 * len(lost) > champion_right:"),
+    ("no-width-at-the-edge", "evaluation/measure.py",
+     "(wider := scores.at_the_edge(", "not (wider := scores.at_the_edge("),
+    ("precision-of-labels", "evaluation/scores.py",
+     'one.predicted if meant.which == "precision" else one.labelled', "one.labelled"),
+    ("folds-taken-for-independent", "statistics/repeated.py", "(1 / count + test_to_train)", "(1 / count)"),
+    ("square-and-add-crossed", "statistics/combined.py",
+     "down += (weight * below) ** 2", "down += (weight * above) ** 2"),
+    ("order-statistic-off-by-one", "statistics/intervals.py",
+     "if at_least(rank + 1, total, share) <= tail", "if at_least(rank + 2, total, share) <= tail"),
 ]  # fmt: skip
 
 
-def main() -> None:
-    """Write every mutant, and complain of those whose place is gone."""
+def main(parts: list[str]) -> int:
+    """Write the mutants of some parts (`evaluation`), or all; complain of those whose place is gone."""
     folder = Path(__file__).parent
-    for old in folder.glob("*.patch"):
-        old.unlink()
-    for name, file, there, instead in MUTANTS:
+    chosen = [mutant for mutant in MUTANTS if not parts or mutant[1].split("/")[0] in parts]
+    gone = 0
+    for name, file, there, instead in chosen:
         path = f"{PLATFORM}/{file}"
         text = (ROOT / path).read_text()
         if text.count(there) != 1:
-            raise SystemExit(f"{name}: {there!r} stands {text.count(there)} times in {path}")
+            sys.stderr.write(f"{name}: {there!r} stands {text.count(there)} times in {path}\n")
+            gone += 1
+            continue
         mutant = text.replace(there, instead)
         lines = difflib.unified_diff(
             text.splitlines(keepends=True), mutant.splitlines(keepends=True), f"a/{path}", f"b/{path}"
         )
         (folder / f"{name}.patch").write_text("".join(lines))
-    sys.stdout.write(f"{len(MUTANTS)} mutants\n")
+    for old in folder.glob("*.patch"):
+        if old.stem not in {mutant[0] for mutant in MUTANTS}:
+            old.unlink()
+    sys.stdout.write(f"{len(chosen) - gone} of {len(chosen)} mutants\n")
+    return int(gone > 0)
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main(sys.argv[1:]))

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+from modelyard.data.apart import check_apart
 from modelyard.data.prepared import FILE, REPORT, PreparedData
 from modelyard.errors import BadInput
 from modelyard.spec.codec import from_json, to_json
@@ -15,7 +16,8 @@ def adopt(uri: str, labels: Labels, *, base: Path, out: Path) -> PreparedData:
     """Write a `prepared.json` at `out` that points to the shards below `uri`. Default labels mean whatever they have.
 
     Raises:
-        BadInput: no prepared data there, or with another label; a shard is missing or has another size than recorded.
+        BadInput: no prepared data there, or with another label; a shard is missing or has another size than recorded;
+            an example is in the validation and in the test split.
     """
     where = uri if "://" in uri else str((base / Path(uri).expanduser()).resolve())
     store = open_store(where)
@@ -45,4 +47,6 @@ def adopt(uri: str, labels: Labels, *, base: Path, out: Path) -> PreparedData:
         if REPORT in there:
             write_text(folder / REPORT, store.read(REPORT).decode())
         write_text(folder / FILE, to_json(prepared))
+        if prepared.splits.get("validation") and prepared.splits.get("test"):
+            check_apart(folder, "validation", "test")  # calibrated and chosen by the one, judged by the other
     return prepared

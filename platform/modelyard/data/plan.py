@@ -34,7 +34,7 @@ def decide(spec: Data, source: Source, seen: Survey) -> Plan:
     Raises:
         BadInput: doubled examples or ids, one class only, leakage or an empty split, where the spec refuses them.
     """
-    ids = _ids(seen)
+    ids = ids_of(seen)
     out = np.zeros(len(ids), bool)
     doubled = doubles(seen.contents, ids)
     if doubled.any() and spec.checks.duplicates == "refuse":
@@ -75,7 +75,7 @@ def decide(spec: Data, source: Source, seen: Survey) -> Plan:
     return Plan(ids=ids, places=places, classes=classes, orders={n: o for n, o in orders.items() if o}, counts=counts)
 
 
-def _ids(seen: Survey) -> list[str]:
+def ids_of(seen: Survey) -> list[str]:
     """Given ids, else the content's digest; equal contents are told apart by a number."""
     if seen.roles.id is not None:
         return seen.ids

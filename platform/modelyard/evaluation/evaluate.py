@@ -38,6 +38,8 @@ def evaluate(
     *,
     slices: Sequence[str] = (),
     declared: Mapping[str, OwnMetric] | None = None,
+    most: int | None = None,
+    shown: Sequence[str] = SHOWN,
     work: Path,
     out: Path | None = None,
     progress: Progress | None = None,
@@ -50,6 +52,8 @@ def evaluate(
         split: its name.
         slices: columns whose values gates judge one by one.
         declared: the recipe's own metrics as the project declares them: which way is better.
+        most: of a larger split so many examples, evenly spread over it; all when absent.
+        shown: metrics of ours that the report measures now; a gate measures what its rules name.
         work: where the model's code is unpacked.
         out: where `evaluation.json` is written, if anywhere.
         progress: is told what is done, and which share of it.
@@ -63,7 +67,7 @@ def evaluate(
     if not len(reader):
         raise BadInput(f"split {split!r} has no examples", do="give it a larger share in data.splits")
     with opened(model, work) as predictor:
-        kept = answers(predictor, reader, slices=slices, progress=progress)
+        kept = answers(predictor, reader, slices=slices, most=most, progress=progress)
         own, replicates, less = _own_metrics(predictor.recipe, kept, declared or {})
         classes = classes_of(reader.prepared.facts.get("classes") or (), predictor.recipe.facts.classes)
         variant = predictor.description.variant
@@ -74,6 +78,7 @@ def evaluate(
         split=split,
         split_digest=reader.prepared.digests[split],
         kind=kind,
+        bytes=sum(path.stat().st_size for path in model.rglob("*") if path.is_file()),
         classes=classes if kind == "class" else (),
         examples=len(kept.ids),
         metrics=own,
@@ -89,7 +94,7 @@ def evaluate(
         lower_is_better=less,
         notes=tuple(kept.notes),
     )
-    report = _completed(bare, progress)
+    report = _completed(bare, shown, progress)
     if out is not None:
         write_text(out / FILE, to_json(report, indent=None))
     return report
@@ -137,10 +142,10 @@ def _own_metrics(
     return metrics, replicates, tuple(less)
 
 
-def _completed(report: EvaluationReport, progress: Progress | None) -> EvaluationReport:
+def _completed(report: EvaluationReport, shown: Sequence[str], progress: Progress | None) -> EvaluationReport:
     """The report with all metrics and tables, which are made from its own columns."""
     there = available(report)
-    names = [name for name in there if name in SHOWN or name in report.own]
+    names = [name for name in there if name in shown or name in report.own]
     metrics, notes = {}, list(report.notes)
     for place, name in enumerate(names):
         if progress:

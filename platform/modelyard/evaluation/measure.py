@@ -9,15 +9,19 @@ import numpy as np
 import numpy.typing as npt
 
 from modelyard.errors import BadInput
-from modelyard.evaluation.metrics import ALIASES, METRICS, Cells, Definition, definition, unknown
+from modelyard.evaluation import scores
+from modelyard.evaluation.metrics import ALIASES, LATENCY_SHARES, METRICS, Cells, Definition, definition, unknown
 from modelyard.evaluation.report import EvaluationReport, Metric
 from modelyard.statistics import bootstrap
-from modelyard.statistics.intervals import Interval, quantile, tango, wilson
+from modelyard.statistics.combined import Part, mover
+from modelyard.statistics.intervals import Interval, order_ranks, quantile
 from modelyard.statistics.paired import Discordant, discordant
 
 Rows = npt.NDArray[np.intp]
 OWN_RESAMPLES = 400
 """Resamples of the recipe's own metrics: each calls the user's function."""
+SIZE = "size"
+"""Not measured on examples: bytes of the model folder."""
 
 
 def available(report: EvaluationReport) -> tuple[str, ...]:
@@ -30,7 +34,7 @@ def available(report: EvaluationReport) -> tuple[str, ...]:
         "latencies": bool(report.latencies_ms),
     }
     ours = [name for name, one in METRICS.items() if report.kind in one.kinds and there[one.needs]]
-    return (*ours, *report.own)
+    return (*ours, *report.own, *([SIZE] if report.bytes is not None else []))
 
 
 def gives(report: EvaluationReport, name: str) -> bool:
@@ -55,17 +59,42 @@ def measured(
     name = ALIASES.get(name, name)
     if name in report.own:
         return _own(report, name, rows, confidence)
+    if name == SIZE and report.bytes is not None:
+        size = float(report.bytes)
+        return Metric(value=size, low=size, high=size, better="lower", method="exact")
     known = _known(report, name)
-    if name == "accuracy":
-        right = correct(report, rows)
-        bounds = wilson(sum(right), len(right), confidence)
-        value = sum(right) / len(right) if right else math.nan
-        return Metric(value=value, low=bounds.low, high=bounds.high, method="Wilson")
     cells, counts = _cells((report,), known, rows)
     measure = partial(known.measure, cells[0])
     value = float(measure(counts[None, :])[0])
+    if scored := scores.interval(report, name, rows, confidence):
+        return _metric(value, scored[0], known.better, scored[1])
+    if known.needs == "latencies":
+        return _metric(value, _quantile_bounds(report, name, confidence), known.better, "order statistics")
     bounds = bootstrap.bca(measure, counts, confidence=confidence, resamples=resamples)
+    if bounds.low == bounds.high and (wider := scores.at_the_edge(report, name, value, rows, confidence)):
+        return _metric(value, wider, known.better, "score, since all agree")
     return _metric(value, bounds, known.better, "BCa bootstrap")
+
+
+def point(report: EvaluationReport, name: str) -> float:
+    """A metric's value alone.
+
+    Raises:
+        BadInput: the report cannot give this metric.
+    """
+    name = ALIASES.get(name, name)
+    if name in report.own:
+        return report.metrics[name].value
+    known = _known(report, name)
+    cells, counts = _cells((report,), known, None)
+    return float(known.measure(cells[0], counts[None, :])[0])
+
+
+def _quantile_bounds(report: EvaluationReport, name: str, confidence: float) -> Interval:
+    """Of a latency's percentile: exact, whatever its distribution."""
+    values = sorted(report.latencies_ms)
+    low, high = order_ranks(len(values), LATENCY_SHARES[name], confidence)
+    return Interval(0.0 if low is None else values[low], math.inf if high is None else values[high])
 
 
 def difference(
@@ -86,12 +115,9 @@ def difference(
         return _own_difference(candidate, champion, name, rows, confidence)
     known = _known(candidate, name)
     _known(champion, name)
-    if name == "accuracy":
-        pairs = discordant_pairs(candidate, champion, rows)
-        bounds = tango(pairs.gained, pairs.lost, pairs.total, confidence)
-        return Metric(value=pairs.difference, low=bounds.low, high=bounds.high, method="Tango")
     if known.needs == "latencies":
-        return _unpaired(candidate, champion, known, confidence)
+        one, other = (measured(report, name, confidence=confidence) for report in (candidate, champion))
+        return apart(one, other)
     cells, counts = _cells((candidate, champion), known, rows)
     sign = 1.0 if known.better == "higher" else -1.0
 
@@ -99,18 +125,28 @@ def difference(
         return sign * (known.measure(cells[0], weights) - known.measure(cells[1], weights))
 
     value = float(measure(counts[None, :])[0])
-    return _metric(value, bootstrap.bca(measure, counts, confidence=confidence), "higher", "paired BCa bootstrap")
+    if scored := scores.paired(candidate, champion, name, rows, confidence):
+        return _metric(value, scored[0], "higher", scored[1])
+    bounds = bootstrap.bca(measure, counts, confidence=confidence)
+    if bounds.low == bounds.high and (wider := scores.unseen(candidate, name, rows, confidence)):
+        around = Interval(value + wider.low, value + wider.high)
+        return _metric(value, around, "higher", "Tango, since all agree")
+    return _metric(value, bounds, "higher", "paired BCa bootstrap")
 
 
-def correct(report: EvaluationReport, rows: Rows | None = None) -> list[bool]:
-    """Whether each example was answered rightly."""
-    pairs = list(zip(report.labels, report.predictions, strict=True))
-    return [a == b for a, b in (pairs if rows is None else [pairs[row] for row in rows])]
+def apart(one: Metric, other: Metric) -> Metric:
+    """One metric minus another of independent examples, signed so that more is better for the first.
+
+    Of two proportions this is Newcombe's method 10.
+    """
+    sign = 1.0 if one.better == "higher" else -1.0
+    bounds = mover([Part(sign, one.value, one.low, one.high), Part(-sign, other.value, other.low, other.high)])
+    return _metric(sign * (one.value - other.value), bounds, "higher", "two intervals, combined")
 
 
 def discordant_pairs(candidate: EvaluationReport, champion: EvaluationReport, rows: Rows | None = None) -> Discordant:
     """Examples that only one of two models answered rightly."""
-    return discordant(correct(candidate, rows), correct(champion, rows))
+    return discordant(scores.hits(candidate, rows).tolist(), scores.hits(champion, rows).tolist())
 
 
 def variance(shown: Metric, examples: int, confidence: float) -> float:
@@ -143,18 +179,6 @@ def _own_difference(
     values = sign * (np.asarray(candidate.own[name]) - np.asarray(champion.own[name]))
     value = sign * (mine.value - theirs.value)
     return _metric(value, bootstrap.bca_of(value, values, confidence=confidence), "higher", "paired bootstrap")
-
-
-def _unpaired(candidate: EvaluationReport, champion: EvaluationReport, known: Definition, confidence: float) -> Metric:
-    """Of latencies: each report's own sample, resampled apart; the interval is that of the difference."""
-    values, points = [], []
-    for seed, report in enumerate((candidate, champion)):
-        cells, counts = _cells((report,), known, None)
-        measure = partial(known.measure, cells[0])
-        points.append(float(measure(counts[None, :])[0]))
-        values.append(bootstrap.replicates(measure, counts, seed=seed))
-    bounds = bootstrap.bca_of(points[1] - points[0], values[1] - values[0], confidence=confidence)
-    return _metric(points[1] - points[0], bounds, "higher", "bootstrap")
 
 
 def _known(report: EvaluationReport, name: str) -> Definition:

@@ -17,6 +17,8 @@ from modelyard.errors import BadInput
 Floats = npt.NDArray[np.floating[Any]]
 CALIBRATION_BINS = 15
 _SMALLEST = 1e-7
+LATENCY_SHARES = {"latency-p50": 0.5, "latency-p90": 0.9}
+"""Of the answers, those that are as quick."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -276,8 +278,10 @@ def _named() -> dict[str, Definition]:
             measure=_error_rate(list), better="lower", kinds=("text",), needs="examples"
         ),
         "loss": Definition(measure=_losses, better="lower", kinds=everywhere, needs="losses"),
-        "latency-p50": Definition(measure=_latency(0.5), better="lower", kinds=everywhere, needs="latencies"),
-        "latency-p90": Definition(measure=_latency(0.9), better="lower", kinds=everywhere, needs="latencies"),
+        **{
+            name: Definition(measure=_latency(share), better="lower", kinds=everywhere, needs="latencies")
+            for name, share in LATENCY_SHARES.items()
+        },
     }
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from modelyard.data.shards import SplitReader
+from modelyard.data.shards import SplitReader, plain
 from modelyard.errors import BadInput, StageFailed, Tampered
 from modelyard.model.predictor import ChangedError, Predictor
 from modelyard.model.recipe import Loaded, RecipeError
@@ -59,9 +59,14 @@ def opened(model: Path, work: Path) -> Iterator[Predictor]:
 
 
 def answers(
-    predictor: Predictor, reader: SplitReader, *, slices: Sequence[str], progress: Progress | None = None
+    predictor: Predictor,
+    reader: SplitReader,
+    *,
+    slices: Sequence[str],
+    most: int | None = None,
+    progress: Progress | None = None,
 ) -> Answers:
-    """Ask a model about every example of a split.
+    """Ask a model about every example of a split, or of a larger one about `most`, evenly spread over it.
 
     Raises:
         BadInput: there is no such column to slice by, or predictions do not fit the labels.
@@ -70,11 +75,13 @@ def answers(
     facts = reader.prepared.facts
     label = facts["label"]["column"]
     kept = Answers(slices={column: [] for column in slices})
-    with_losses = len(reader) <= LOSSES_UP_TO
+    asked = min(len(reader), most or len(reader))
+    with_losses = asked <= LOSSES_UP_TO
     if not with_losses:
         kept.notes.append(f"loss: not computed example by example above {LOSSES_UP_TO} examples")
-    for start in range(0, len(reader), BATCH):
-        rows = list(reader.rows(start, start + BATCH))
+    for start in range(0, asked, BATCH):
+        places = [at * len(reader) // asked for at in range(start, min(start + BATCH, asked))]
+        rows = _rows(reader, places)
         if start == 0:
             _check_slices(slices, rows[0], label, facts.get("classes") or [])
         batch = predictor.batch(rows)
@@ -89,9 +96,17 @@ def answers(
         if with_losses:
             with_losses = _keep_losses(kept, predictor.recipe, outputs, batch, len(rows))
         if progress:
-            progress("asking the model", min(1.0, (start + BATCH) / len(reader)))
+            progress("asking the model", min(1.0, (start + BATCH) / asked))
     kept.latencies_ms = latencies(predictor, list(reader.rows(0, TIMED)))
     return kept
+
+
+def _rows(reader: SplitReader, places: Sequence[int]) -> list[dict[str, Any]]:
+    """The examples at these places of a split, which are in ascending order."""
+    if places[-1] - places[0] == len(places) - 1:
+        return list(reader.rows(places[0], places[-1] + 1))
+    columns = reader.take(places)
+    return [{name: plain(values[at]) for name, values in columns.items()} for at in range(len(places))]
 
 
 def latencies(predictor: Predictor, rows: Sequence[Mapping[str, Any]]) -> list[float]:
@@ -140,7 +155,24 @@ def _keep(
         for column, values in kept.slices.items():
             value = row[column]
             values.append(classes[value] if column == label and kind == "class" else str(value))
-        kept.raw.append(record)
+        kept.raw.append(_by_data(record, kept, kind, own or classes, both))
+
+
+def _by_data(
+    record: dict[str, Any], kept: Answers, kind: str, own: Sequence[str], both: Sequence[str]
+) -> dict[str, Any]:
+    """A prediction for the recipe's own metrics: its classes are counted as the labels are.
+
+    A model that learnt its classes in another order would else be wrong in its own metrics, and right in ours.
+    """
+    if kind != "class" or list(own) == list(both):
+        return record
+    moved = dict(record)
+    if not isinstance(record["prediction"], str):
+        moved["prediction"] = kept.predictions[-1]
+    if "probabilities" in record:
+        moved["probabilities"] = list(kept.probabilities[-1])
+    return moved
 
 
 def classes_of(data: Sequence[str], model: Sequence[str]) -> tuple[str, ...]:

@@ -41,6 +41,8 @@ class EvaluationReport:
     split: str
     split_digest: str
     kind: Literal["class", "number", "text"]
+    bytes: int | None = None
+    """Size of the model folder; None where it was not kept."""
     classes: tuple[str, ...] = ()
     """Labels and predictions of kind class count in this list."""
     examples: int

@@ -1,16 +1,19 @@
 """The ten sections of a report, one for each stage: what came of it, or one line saying why there is nothing."""
 
+import math
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
 from modelyard.evaluation.gate import GateReport, RuleResult
 from modelyard.evaluation.report import Metric
+from modelyard.evaluation.rules import WITHIN, limit_of
 from modelyard.reports import canary, plots, tables
 from modelyard.reports.canvas import BAD, GOOD, WARN
 from modelyard.reports.markup import Markup, el, join
 from modelyard.reports.summary import tone
 from modelyard.reports.view import RunView
 from modelyard.rollout.analysis import progress
+from modelyard.spec.gates import comparisons
 from modelyard.verdict import Reason, Verdict
 
 _COLOURS = {"good": GOOD, "bad": BAD, "warn": WARN, "muted": WARN}
@@ -119,10 +122,11 @@ def _gates(report: GateReport) -> Markup:
 def _rule(one: RuleResult) -> Markup:
     mood = tone(one.verdict)
     sides = [_side("candidate", one.candidate)]
-    if one.champion:
-        sides.append(_side("champion", one.champion))
+    gap = one.rule.max_gap is not None or one.rule.max_overfit is not None
+    if one.other:
+        sides.append(_side(one.against, one.other))
     if one.difference:
-        sides.append(_side("better by", one.difference, difference=True))
+        sides.append(_side("gap" if gap else "better by", one.difference, difference=True))
     obvious = one.verdict.lets_through and one.verdict.reason != Reason.NO_CHAMPION
     return el(
         "div",
@@ -139,15 +143,11 @@ def _side(name: str, one: Metric, *, difference: bool = False) -> Markup:
 
 def _strip(one: RuleResult, mood: str) -> Markup | None:
     rule = one.rule
-    shown: Metric | None = one.candidate
-    if rule.at_least is not None:
-        limit, above = rule.at_least, True
-    elif rule.at_most is not None:
-        limit, above = rule.at_most, False
-    else:
-        margin = rule.not_worse_than_champion.margin if rule.not_worse_than_champion else 0.0
-        limit, shown, above = 0.0 - margin, one.difference, True
-    if shown is None:
+    if rule.no_regression_on is not None:
+        return None
+    limit, above = limit_of(rule)
+    shown: Metric | None = one.candidate if comparisons(rule)[0] in WITHIN else one.difference
+    if shown is None or not all(map(math.isfinite, (shown.low, shown.value, shown.high))):
         return None
     drawn = plots.strip(
         low=shown.low, value=shown.value, high=shown.high, limit=limit, above_is_good=above, colour=_COLOURS[mood]

@@ -8,7 +8,9 @@ from modelyard.compression.report import CompressionReport, Estimate, VariantRes
 from modelyard.data.prepared import PreparedData
 from modelyard.evaluation.gate import GateReport, RuleResult
 from modelyard.evaluation.report import EvaluationReport, Metric
+from modelyard.evaluation.rules import limit_of
 from modelyard.reports.view import RunView
+from modelyard.spec.gates import metric_of
 from modelyard.training.job import TrainedModel
 
 DASH = "–"
@@ -62,7 +64,7 @@ COMMON = ("accuracy", "f1-macro", "auroc", "log-loss", "ece", "mae", "rmse", "r2
 
 def leading(view: RunView, report: EvaluationReport) -> tuple[str, ...]:
     """The metrics that matter to this run: those of gates and budget first, then the recipe's own and common ones."""
-    asked = [one.rule.metric for one in view.gates.rules] if view.gates else []
+    asked = [metric_of(one.rule) for one in view.gates.rules] if view.gates else []
     asked += list(view.compression.max_drop) if view.compression else []
     return tuple(dict.fromkeys(name for name in (*asked, *report.own, *COMMON) if name in report.metrics))
 
@@ -113,16 +115,25 @@ def mistakes(report: EvaluationReport, most: int = 6) -> Table:
 def rule_name(result: RuleResult) -> str:
     """A rule as a sentence fragment: `accuracy at least 0.85`."""
     rule = result.rule
-    if rule.at_least is not None:
-        what = f"at least {rule.at_least:g}"
-    elif rule.at_most is not None:
-        what = f"at most {rule.at_most:g}"
-    elif rule.not_worse_than_champion is not None:
-        what = f"not worse than the champion by {rule.not_worse_than_champion.margin:g}"
-    else:
+    if rule.no_regression_on is not None:
+        return f"no regression on {rule.no_regression_on}"
+    limit, above = limit_of(rule)
+    if rule.not_worse_than_champion is not None:
+        what = f"not worse than the champion by {-limit:g}"
+    elif rule.not_worse_than_anchor is not None:
+        what = f"not worse than version {rule.not_worse_than_anchor.version} by {-limit:g}"
+    elif rule.better_than_champion:
         what = "better than the champion"
+    elif rule.max_overfit is not None:
+        what = f"overfit at most {limit:g}"
+    elif rule.max_gap is not None:
+        return f"{rule.metric} gap between values of {rule.slice} at most {limit:g}"
+    else:
+        what = f"at least {limit:g}" if above else f"at most {rule.max_latency or rule.max_size or f'{limit:g}'}"
+    folds = rule.cross_validated
     where = f", {rule.slice} = {result.slice}" if rule.slice else ""
-    return f"{rule.metric} {what}{where}"
+    how = f", {folds.folds} folds × {folds.repeats}" if folds else ""
+    return f"{metric_of(rule)} {what}{where}{how}"
 
 
 def gates(report: GateReport) -> Table:
@@ -131,14 +142,20 @@ def gates(report: GateReport) -> Table:
         (
             rule_name(one),
             with_interval(one.candidate),
-            with_interval(one.champion) if one.champion else DASH,
+            _against(one),
             with_interval(one.difference, difference=True) if one.difference else DASH,
             f"{one.examples:,}",
             str(one.verdict.outcome),
         )
         for one in report.rules
     )
-    return Table(("rule", "candidate", "champion", "better by", "examples", "verdict"), rows, frozenset({4}))
+    return Table(("rule", "candidate", "against", "better by", "examples", "verdict"), rows, frozenset({4}))
+
+
+def _against(one: RuleResult) -> str:
+    if one.other is None:
+        return DASH
+    return with_interval(one.other) + ("" if one.against == "champion" else f" ({one.against})")
 
 
 def variants(report: CompressionReport) -> Table:
@@ -200,7 +217,9 @@ def interval(one: Metric | Estimate) -> str:
 
 
 def with_interval(one: Metric, *, difference: bool = False) -> str:
-    """`0.9315 [0.91, 0.95]`."""
+    """`0.9315 [0.91, 0.95]`; a dash where nothing was measured."""
+    if math.isnan(one.value):
+        return DASH
     shown = "+.3g" if difference else ".4g"
     return f"{one.value:{shown}} [{one.low:{shown}}, {one.high:{shown}}]".replace("-", "−")
 

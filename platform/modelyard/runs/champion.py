@@ -55,6 +55,16 @@ def champion_of(registry: Registry, project: ModelProject, *, mine: Mapping[str,
     return _unpacked(registry, named, into)
 
 
+def version_of(registry: Registry, project: ModelProject, number: str, *, into: Path) -> Champion:
+    """Fetch, verify and unpack a version by its number; where it is not there, the verdict that says so."""
+    named = _numbered(registry, project.metadata.name, number)
+    if named is None:
+        message = f"version {number} is not registered, so there is nothing to compare with"
+        missing = Verdict(outcome=Outcome.INCONCLUSIVE, reason=Reason.VERSION_MISSING, message=message)
+        return Champion(version=number, missing=missing)
+    return _unpacked(registry, named, into)
+
+
 def _unpacked(registry: Registry, named: Version, into: Path) -> Champion:
     folder = into / named.digest.removeprefix("sha256:")
     try:

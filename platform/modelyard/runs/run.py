@@ -8,8 +8,6 @@ from typing import Any, TypeVar
 from modelyard.compression.compress import CompressionReport, compress
 from modelyard.data.prepare import PreparedData, prepare, source_digest
 from modelyard.errors import BadInput
-from modelyard.evaluation.evaluate import evaluate
-from modelyard.evaluation.gate import GateReport, gate
 from modelyard.evaluation.report import EvaluationReport
 from modelyard.model.predictor import digest_of
 from modelyard.packaging.package import Package, package
@@ -19,10 +17,12 @@ from modelyard.registry.port import Candidate, Registry, Version
 from modelyard.rollout.observation import arm_name
 from modelyard.rollout.ports import Records
 from modelyard.runs.champion import COMPARED_WITH, Champion, champion_of, registered_weights
+from modelyard.runs.judging import EVIDENCE, Judging
 from modelyard.runs.rollout import deployment_key, deployment_spec, rolled_back, superseded, wait_for_verdict, wish
 from modelyard.runs.stages import Stage, stage_key
 from modelyard.runs.walk import Result, Walk
 from modelyard.spec.codec import to_data
+from modelyard.spec.gates import OF_WHAT_SERVES, comparisons, metric_of
 from modelyard.spec.project import ModelProject
 from modelyard.storage.atomic import digest_file
 from modelyard.storage.code import CodeArchive
@@ -147,69 +147,41 @@ class Way:
             raise BadInput(f"train.initialize.from: there is no file {path}", do="give a safetensors file")
         return Weights(path=str(path), digest=digest_file(path))
 
-    def report(self, data: Result[PreparedData], model: Path) -> Result[EvaluationReport]:
-        """The evaluation of one model on the test split: made once for each pair of digests."""
-        slices = tuple(sorted({rule.slice for rule in self.project.gates if rule.slice}))
-        settings = {
-            "model": digest_of(model),
-            "split": data.value.digests["test"],
-            "slices": slices,
-            "declared": self.declared(),
-        }
-
-        def act(out: Path) -> EvaluationReport:
-            progress = self.walk.progress(Stage.EVALUATE)
-            return evaluate(
-                model,
-                data.folder,
-                "test",
-                slices=slices,
-                declared=self.project.metrics,
-                work=self.work,
-                out=out,
-                progress=progress,
-            )
-
-        return self.walk.result(Stage.EVALUATE, EvaluationReport, settings, act)
-
     def declared(self) -> dict[str, Any]:
         """The recipe's own metrics as the project declares them; part of the key of what depends on their direction."""
         return {name: to_data(metric) for name, metric in self.project.metrics.items()}
 
     def values(self, report: EvaluationReport) -> dict[str, float]:
         """The metrics of a report; those that a gate names come first, since they decide."""
-        gated = [rule.metric for rule in self.project.gates if rule.metric in report.metrics]
+        gated = [name for name in map(metric_of, self.project.gates) if name in report.metrics]
         return {name: report.metrics[name].value for name in dict.fromkeys([*gated, *report.metrics])}
 
     def evaluate(self, data: Result[PreparedData], model: Path) -> None:
         """Stage 3."""
         began = self.walk.begin(Stage.EVALUATE)
-        result = self.report(data, model)
+        result = self.judging(data).report(model)
         values = self.values(result.value)
         self.walk.keep(metrics=values)
         self.walk.note(Stage.EVALUATE, began=began, result=result, message=_shown(values))
 
-    def judge(
-        self, report: Result[EvaluationReport], data: Result[PreparedData], champion: Champion
-    ) -> Result[GateReport]:
-        """The rules on a candidate's report and, where there is one, the champion's on the same examples."""
-        theirs = self.report(data, champion.folder) if champion.folder else None
-        rules = self.project.gates
-        settings = {
-            "candidate": report.key,
-            "champion": theirs.key if theirs else None,
-            "missing": to_data(champion.missing) if champion.missing else None,
-            "rules": [to_data(rule) for rule in rules],
-        }
-        other = theirs.value if theirs else champion.missing
-        return self.walk.result(Stage.GATE, GateReport, settings, lambda _: gate(report.value, other, rules))
+    def judging(self, data: Result[PreparedData]) -> Judging:
+        """What gathers reports and applies the rules."""
+        return Judging(
+            walk=self.walk,
+            project=self.project,
+            base=self.base,
+            registry=self.services.registry,
+            data=data,
+        )
 
     def gate(self, data: Result[PreparedData], model: Path) -> Champion:
         """Stage 4."""
         began = self.walk.begin(Stage.GATE)
         mine = {f"modelyard.{Stage.COMPRESS}.key": stage_key(Stage.COMPRESS, self.compression(data, model))}
         champion = champion_of(self.services.registry(), self.project, mine=mine, into=self.walk.state / "champions")
-        result = self.judge(self.report(data, model), data, champion)
+        # what speaks of serving is asked of what will serve
+        rules = [rule for rule in self.project.gates if not any(one in OF_WHAT_SERVES for one in comparisons(rule))]
+        result = self.judging(data).judge(model, champion, rules)
         verdict = result.value.verdict
         self.walk.note(Stage.GATE, began=began, result=result, message=verdict.message, verdict=verdict)
         return _let_through(verdict, champion)
@@ -248,8 +220,8 @@ class Way:
 
         result = walk.result(Stage.COMPRESS, CompressionReport, settings, act)
         chosen = result.folder / result.value.chosen
-        report = self.report(data, chosen)
-        judged = self.judge(report, data, champion)
+        judging = self.judging(data)
+        report, judged = judging.report(chosen), judging.judge(chosen, champion, self.project.gates)
         verdict = judged.value.verdict
         values = self.values(report.value)
         walk.keep(metrics=values)
@@ -295,6 +267,9 @@ class Way:
         walk, registry, name = self.walk, self.services.registry(), self.project.metadata.name
         began = walk.begin(Stage.REGISTER)
         kept = (Stage.PREPARE, Stage.EVALUATE, Stage.GATE, Stage.COMPRESS)
+        compressed = walk.run.entry(Stage.COMPRESS)
+        assert compressed is not None
+        gated = walk.state / compressed.more["gates"]
         version = registry.register(
             Candidate(
                 model=name,
@@ -306,7 +281,8 @@ class Way:
                     f"{entry.stage}.json": str(walk.state / entry.folder / "result.json")
                     for entry in walk.run.stages
                     if entry.stage in kept
-                },
+                }
+                | {"served.json": str(gated / "result.json"), EVIDENCE: str(gated / EVIDENCE)},
                 metrics={metric: value.value for metric, value in report.value.metrics.items()},
                 tags={**self.lineage(chosen), COMPARED_WITH: champion.version or ""},
                 run_id=run_id,

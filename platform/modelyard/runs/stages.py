@@ -32,7 +32,7 @@ class Stage(StrEnum):
 ON_THE_ROUTE = Stage.GATE
 """From here on the registry is asked (who is champion?), so MLflow has to be up."""
 
-REVISION = {Stage.PREPARE: 1, Stage.TRAIN: 1, Stage.EVALUATE: 1, Stage.GATE: 1, Stage.COMPRESS: 1, Stage.PACKAGE: 1}
+REVISION = {Stage.PREPARE: 1, Stage.TRAIN: 1, Stage.EVALUATE: 2, Stage.GATE: 2, Stage.COMPRESS: 1, Stage.PACKAGE: 1}
 """Raised when a stage's meaning changes, so that results of an older Modelyard are not taken for new ones."""
 
 

@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterator
 
 from modelyard.record import camel_case
 from modelyard.spec.check_deployment import check_alias, check_name, check_serving
+from modelyard.spec.check_gates import check_gates, check_metric
 from modelyard.spec.check_numbers import at_least, between, positive
 from modelyard.spec.data import Data, Shards
 from modelyard.spec.deployment import ModelDeployment
-from modelyard.spec.gates import Compress, GateRule
-from modelyard.spec.metrics import METRICS, metric_kind
-from modelyard.spec.problem import FieldPath, Problem, did_you_mean
+from modelyard.spec.gates import Compress
+from modelyard.spec.metrics import metric_kind
+from modelyard.spec.problem import Problem
 from modelyard.spec.project import ModelProject
 
 Rule = Callable[[ModelProject], Iterator[Problem]]
@@ -181,62 +182,17 @@ def _stopping(project: ModelProject) -> Iterator[Problem]:
     if stopping is not None:
         yield from at_least(1, stopping.patience, (*at, "patience"))
         yield from between(0, stopping.min_delta, 1e12, (*at, "minDelta"))
-        yield from _metric(project, stopping.metric, (*at, "metric"))
+        yield from check_metric(project, stopping.metric, (*at, "metric"))
 
 
 def _gates(project: ModelProject) -> Iterator[Problem]:
-    for name in project.metrics:
-        if name in METRICS:
-            yield Problem(field=("metrics", name), message=f"{name} is one of ours; give your own another name")
-    for index, rule in enumerate(project.gates):
-        at = ("gates", str(index))
-        yield from _metric(project, rule.metric, (*at, "metric"))
-        yield from _comparison(project, rule, at)
-        yield from between(0.5, rule.confidence, 1, (*at, "confidence"), low_open=True, high_open=True)
-
-
-def _comparison(project: ModelProject, rule: GateRule, at: FieldPath) -> Iterator[Problem]:
-    choices = {
-        "atLeast": rule.at_least, "atMost": rule.at_most,
-        "notWorseThanChampion": rule.not_worse_than_champion, "betterThanChampion": rule.better_than_champion,
-    }  # fmt: skip
-    chosen = [name for name, one in choices.items() if one is not None]
-    if len(chosen) != 1:
-        found = " and ".join(chosen) if chosen else "none"
-        yield Problem(field=at, message=f"needs exactly one of {', '.join(choices)}; it has {found}")
-        return
-    if rule.better_than_champion is False:
-        yield Problem(field=(*at, "betterThanChampion"), message="false cannot act; leave the rule out")
-    kind = metric_kind(rule.metric, project.metrics)
-    if kind is None:
-        return
-    bound = rule.at_least if rule.at_least is not None else rule.at_most
-    if bound is not None and kind.bounded:
-        yield from between(0, bound, 1, (*at, chosen[0]))
-    wrong_way = {"atLeast": "lower", "atMost": "higher"}.get(chosen[0])
-    if wrong_way == kind.better:
-        other = "atMost" if chosen[0] == "atLeast" else "atLeast"
-        yield Problem(field=(*at, chosen[0]), message=f"{rule.metric} is better when {wrong_way}; write {other}")
-    if rule.not_worse_than_champion is not None:
-        limit = 1 if kind.bounded else 1e12
-        yield from between(0, rule.not_worse_than_champion.margin, limit, (*at, "notWorseThanChampion", "margin"))
-
-
-def _metric(project: ModelProject, name: str, at: FieldPath) -> Iterator[Problem]:
-    kind = metric_kind(name, project.metrics)
-    if kind is None:
-        names = [*METRICS, *project.metrics]
-        message = f"no evaluator knows {name!r}; {did_you_mean(name, names)}"
-        yield Problem(field=at, message=message + " One of your recipe's own is declared under metrics")
-    elif project.data.labels.kind not in kind.labels:
-        message = f"{name} is for labels of kind {' or '.join(kind.labels)}, and these are {project.data.labels.kind}"
-        yield Problem(field=at, message=message)
+    yield from check_gates(project.gates, project)
 
 
 def _compress(project: ModelProject) -> Iterator[Problem]:
     compress, at = project.compress, ("compress",)
     for name, drop in compress.max_drop.items():
-        yield from _metric(project, name, (*at, "maxDrop", name))
+        yield from check_metric(project, name, (*at, "maxDrop", name))
         kind = metric_kind(name, project.metrics)
         yield from between(0, drop, 1 if kind and kind.bounded else 1e12, (*at, "maxDrop", name))
     yield from positive(compress.time_budget, (*at, "timeBudget"))

@@ -5,7 +5,7 @@ from dataclasses import field
 from typing import Any, Literal
 
 from modelyard.record import record
-from modelyard.units import Duration
+from modelyard.units import Duration, Quantity
 
 
 @record
@@ -17,11 +17,31 @@ class Margin:
 
 
 @record
+class Anchor:
+    """An older version that a candidate is held against, so that many small steps down do not add up."""
+
+    version: str
+    """Number of a registered version, as text: "3"."""
+    margin: float
+    """How much worse than it is still as good, in the metric's own unit."""
+
+
+@record
+class CrossValidation:
+    """How often the recipe is trained anew, each time without the examples that it is then judged on."""
+
+    folds: int = 5
+    """Parts that the data is dealt into; each is held out once."""
+    repeats: int = 1
+    """Times that it is dealt anew."""
+
+
+@record
 class GateRule:
     """One rule, one line. Exactly one of the comparisons."""
 
-    metric: str
-    """One of ours, or of the project's `metrics`."""
+    metric: str | None = None
+    """One of ours, or of the project's `metrics`. Left out where the comparison names it."""
     at_least: float | None = None
     """The lower end of the metric's interval is at least this."""
     at_most: float | None = None
@@ -30,10 +50,51 @@ class GateRule:
     """Paired with the current champion on the same examples."""
     better_than_champion: bool | None = None
     """`true`: better than the champion, shown on the same examples."""
+    not_worse_than_anchor: Anchor | None = None
+    """Paired with an older version on the same examples."""
+    max_overfit: float | None = None
+    """The metric on the training split is better than on the validation split by at most this."""
+    max_gap: float | None = None
+    """Between any two values of the column `slice`, the metric differs by at most this."""
+    max_calibration_error: float | None = None
+    """The same as `{metric: ece, atMost: …}`."""
+    max_latency: Duration | None = None
+    """Of a lone example: `latency-p90` unless `metric` names `latency-p50`. Asked of what will serve only."""
+    max_size: Quantity | None = None
+    """Bytes of the model folder, like 5M. Asked of what will serve only."""
+    no_regression_on: str | None = None
+    """A golden set: a file of labelled examples that all that the champion answers rightly is answered rightly in."""
     slice: str | None = None
     """Column whose values are judged one by one; all must pass."""
+    cross_validated: CrossValidation | None = None
+    """Judge the recipe by models trained anew on parts of the data, where it is too small for one test split."""
     confidence: float = 0.95
     """Of the intervals."""
+
+
+COMPARISONS = (
+    "at_least", "at_most", "not_worse_than_champion", "better_than_champion", "not_worse_than_anchor", "max_overfit",
+    "max_gap", "max_calibration_error", "max_latency", "max_size", "no_regression_on",
+)  # fmt: skip
+"""Fields of a rule of which exactly one is given."""
+OF_WHAT_SERVES = ("max_latency", "max_size")
+"""Comparisons that are not asked of the uncompressed model, which does not serve."""
+NAMED_BY_COMPARISON = {"max_calibration_error": "ece", "max_latency": "latency-p90", "max_size": "size",
+                       "no_regression_on": "regressions"}  # fmt: skip
+
+
+def comparisons(rule: GateRule) -> tuple[str, ...]:
+    """The comparisons that a rule has; a good one has one."""
+    return tuple(name for name in COMPARISONS if getattr(rule, name) is not None)
+
+
+def metric_of(rule: GateRule) -> str:
+    """What a rule speaks of; empty where it names nothing.
+
+    >>> metric_of(GateRule(max_calibration_error=0.05)), metric_of(GateRule(metric="accuracy", at_least=0.9))
+    ('ece', 'accuracy')
+    """
+    return rule.metric or next((NAMED_BY_COMPARISON.get(name, "") for name in comparisons(rule)), "")
 
 
 VariantName = Literal[

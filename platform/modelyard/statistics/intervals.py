@@ -41,8 +41,8 @@ def clopper_pearson(successes: int, total: int, confidence: float = 0.95) -> Int
     """
     _check(successes, total, confidence)
     tail = (1 - confidence) / 2
-    low = 0.0 if successes == 0 else _solve(lambda p: at_least(successes, total, p) - tail, 0.0, 1.0)
-    high = 1.0 if successes == total else _solve(lambda p: tail - at_most(successes, total, p), 0.0, 1.0)
+    low = 0.0 if successes == 0 else solve(lambda p: at_least(successes, total, p) - tail, 0.0, 1.0)
+    high = 1.0 if successes == total else solve(lambda p: tail - at_most(successes, total, p), 0.0, 1.0)
     return Interval(low, high)
 
 
@@ -69,10 +69,10 @@ def tango(gained: int, lost: int, total: int, confidence: float = 0.95) -> Inter
         return Interval(-1.0, 1.0)
     z = quantile(confidence)
     point = (gained - lost) / total
-    low = -1.0 if gained + lost == total and gained == 0 else _solve(
+    low = -1.0 if gained + lost == total and gained == 0 else solve(
         lambda delta: z - _tango_score(gained, lost, total, delta), -1.0, point
     )  # fmt: skip
-    high = 1.0 if gained == total else _solve(
+    high = 1.0 if gained == total else solve(
         lambda delta: -z - _tango_score(gained, lost, total, delta), point, 1.0
     )  # fmt: skip
     return Interval(low, high)
@@ -90,6 +90,20 @@ def _tango_score(gained: int, lost: int, total: int, delta: float) -> float:
     return excess / math.sqrt(variance)
 
 
+def order_ranks(total: int, share: float, confidence: float = 0.95) -> tuple[int | None, int | None]:
+    """Ranks (from 0) of the two order statistics between which the quantile `share` of any distribution lies.
+
+    Exact for any distribution (Hahn and Meeker 1991, section 5.2): how many values lie below the quantile is binomial.
+
+    Returns:
+        None for a bound that so few values cannot give.
+    """
+    tail = (1 - confidence) / 2
+    low = max((rank for rank in range(total) if at_most(rank, total, share) <= tail), default=None)
+    high = min((rank for rank in range(total) if at_least(rank + 1, total, share) <= tail), default=None)
+    return low, high
+
+
 def quantile(confidence: float) -> float:
     """Standard normal quantile of a two-sided interval: 1.96 for 0.95."""
     return NormalDist().inv_cdf((1 + confidence) / 2)
@@ -99,24 +113,24 @@ def at_least(successes: int, total: int, share: float) -> float:
     """P(X ≥ successes) for X ~ Binomial(total, share)."""
     if successes <= 0:
         return 1.0
-    return _incomplete_beta(successes, total - successes + 1, share)
+    return incomplete_beta(successes, total - successes + 1, share)
 
 
 def at_most(successes: int, total: int, share: float) -> float:
     """P(X ≤ successes) for X ~ Binomial(total, share)."""
     if successes >= total:
         return 1.0
-    return _incomplete_beta(total - successes, successes + 1, 1 - share)
+    return incomplete_beta(total - successes, successes + 1, 1 - share)
 
 
-def _incomplete_beta(a: float, b: float, x: float) -> float:
+def incomplete_beta(a: float, b: float, x: float) -> float:
     """Regularized incomplete beta function, by Lentz's continued fraction (Numerical Recipes, 6.4)."""
     if x <= 0:
         return 0.0
     if x >= 1:
         return 1.0
     if x > (a + 1) / (a + b + 2):
-        return 1 - _incomplete_beta(b, a, 1 - x)
+        return 1 - incomplete_beta(b, a, 1 - x)
     front = math.exp(
         math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x)
     )  # fmt: skip
@@ -134,7 +148,7 @@ def _incomplete_beta(a: float, b: float, x: float) -> float:
     return front * result / a
 
 
-def _solve(rising: Callable[[float], float], low: float, high: float) -> float:
+def solve(rising: Callable[[float], float], low: float, high: float) -> float:
     """Where a rising function crosses 0, by halving."""
     for _ in range(60):
         middle = (low + high) / 2

@@ -24,8 +24,8 @@ def for_difference(variance: float, distance: float, *, confidence: float = 0.95
     if distance <= 0 or not math.isfinite(variance) or variance < 0:
         return None
     z = quantile(confidence) + NormalDist().inv_cdf(power)
-    needed = z * z * variance / (distance * distance)
-    return max(1, math.ceil(needed)) if needed <= LIMIT else None
+    above, below = z * z * variance, distance * distance
+    return max(1, math.ceil(above / below)) if above <= LIMIT * below and below > 0 else None
 
 
 def for_paired_accuracy(

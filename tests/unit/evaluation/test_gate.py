@@ -47,7 +47,7 @@ def test_both_sides_and_the_difference_are_recorded():
     candidate, champion = paired(12, 2, 50)
     result = gate(candidate, champion, (NOT_WORSE,)).rules[0]
     assert result.candidate.value == pytest.approx(48 / 50)
-    assert result.champion.value == pytest.approx(38 / 50)
+    assert result.other.value == pytest.approx(38 / 50)
     assert (result.difference.value, result.difference.method) == (pytest.approx(0.2), "Tango")
     assert result.examples == 50
 
@@ -97,14 +97,14 @@ def test_a_champion_that_counts_classes_in_another_order_is_compared_by_name():
     candidate = report((0, 1, 2) * 40, (0, 1, 2) * 40, classes=CLASSES)
     champion = report((2, 1, 0) * 40, (2, 1, 0) * 40, classes=CLASSES[::-1])
     result = gate(candidate, champion, (NOT_WORSE,)).rules[0]
-    assert result.champion.value == 1.0
+    assert result.other.value == 1.0
 
 
 def test_a_champion_that_answers_a_class_nobody_knows_is_wrong_there():
     candidate = report((0, 1) * 50, (0, 1) * 50, classes=("ant", "bee"))
     champion = report((0, 1) * 50, (0, 2) * 50, classes=("ant", "bee", "wasp"))
     said = gate(candidate, champion, (NOT_WORSE, GateRule(metric="f1-macro", better_than_champion=True)))
-    assert said.rules[0].champion.value == 0.5
+    assert said.rules[0].other.value == 0.5
     assert said.verdict.lets_through
 
 

@@ -22,7 +22,7 @@ def decided(rule, low, value, high, **more):
     if rule.at_least is not None or rule.at_most is not None:
         sides = Sides(candidate=metric(low, value, high), examples=500, variance=0.1, **more)
     else:
-        sides = Sides(candidate=metric(0.9, 0.95, 0.97), champion=metric(0.9, 0.95, 0.97),
+        sides = Sides(candidate=metric(0.9, 0.95, 0.97), other=metric(0.9, 0.95, 0.97),
                       difference=metric(low, value, high), examples=500, variance=0.03, **more)  # fmt: skip
     return decide(rule, sides)
 

@@ -95,6 +95,32 @@ def change(path: str, value: str) -> str:
         ("gates.0", "{metric: accuracy, betterThanChampion: false}", "betterThanChampion: false cannot act"),
         ("gates.0", "{metric: accuracy, notWorseThanChampion: {margin: -0.1}}", "margin: -0.1 is out of range"),
         ("gates.0", "{metric: accuracy, notWorseThanChampion: {margin: 2}}", "margin: 2 is out of range"),
+        ("gates.0", "{atLeast: 0.5}", "gates.0.metric: is missing; atLeast needs one"),
+        ("gates.0", "{metric: accuracy, notWorseThanAnchor: {version: v3, margin: 0.1}}", "'v3' is not a version"),
+        ("gates.0", "{metric: accuracy, notWorseThanAnchor: {version: 3, margin: 0.1}}", 'put it in quotes: "3"'),
+        ("gates.0", "{metric: accuracy, notWorseThanAnchor: {version: '3', margin: 2}}", "margin: 2 is out of range"),
+        ("gates.0", "{metric: accuracy, maxOverfit: -0.1}", "gates.0.maxOverfit: -0.1 is out of range"),
+        ("gates.0", "{metric: latency-p90, maxOverfit: 1}", "latency-p90 cannot be overfit"),
+        ("gates.0", "{metric: accuracy, maxOverfit: 0.1, slice: a}", "gates.0.slice: cannot act beside maxOverfit"),
+        ("gates.0", "{metric: accuracy, maxGap: 0.1}", "gates.0.slice: is missing; maxGap compares the values"),
+        ("gates.0", "{metric: accuracy, maxGap: 1.5, slice: a}", "gates.0.maxGap: 1.5 is out of range"),
+        ("gates.0", "{metric: latency-p50, atMost: 5, slice: a}", "gates.0.slice: cannot act: latency-p50 is asked of"),
+        ("gates.0", "{maxCalibrationError: 1.2}", "gates.0.maxCalibrationError: 1.2 is out of range"),
+        ("gates.0", "{metric: ece, maxCalibrationError: 0.1}", "gates.0.metric: cannot act beside maxCalibrationError"),
+        ("gates.0", "{maxLatency: 20}", "20 is not a duration"),
+        ("gates.0", "{maxLatency: 0ms}", "gates.0.maxLatency: 0ms is no time at all"),
+        ("gates.0", "{metric: accuracy, maxLatency: 20ms}", "accuracy is no latency; name one of latency-p50"),
+        ("gates.0", "{maxSize: 5MB}", "'5MB' is not a quantity"),
+        ("gates.0", "{maxSize: 10m}", "gates.0.maxSize: 10m is less than a byte"),
+        ("gates.0", "{maxSize: 5M, confidence: 0.9}", "gates.0.confidence: cannot act beside maxSize"),
+        ("gates.0", "{noRegressionOn: ' '}", "gates.0.noRegressionOn: is empty; name a file"),
+        ("gates.0", "{noRegressionOn: g.csv, slice: a}", "gates.0.slice: cannot act beside noRegressionOn"),
+        ("gates.0", "{metric: f1, atLeast: 0.5, crossValidated: {folds: 1}}", "crossValidated.folds: 1 is less than 2"),
+        ("gates.0", "{metric: f1, atLeast: 0.5, crossValidated: {repeats: 0}}", "repeats: 0 is less than 1"),
+        ("gates.0", "{metric: f1, atLeast: 0.5, crossValidated: {folds: 20, repeats: 10}}", "more than 100"),
+        ("gates.0", "{metric: f1, betterThanChampion: true, crossValidated: {}}", "acts on atLeast and atMost"),
+        ("gates.0", "{metric: f1, atLeast: 0.5, slice: a, crossValidated: {}}", "without slice"),
+        ("gates.0", "{metric: accuracy, atLeast: 0.5, maxOverfit: 0.1}", "it has atLeast and maxOverfit"),
         ("gates.0.confidence", "95", "gates.0.confidence: 95 is out of range"),
         ("gates.0.confidence", "0.5", "gates.0.confidence: 0.5 is out of range"),
         ("metrics", "{accuracy: {better: higher}}", "metrics.accuracy: accuracy is one of ours"),
@@ -186,6 +212,14 @@ def test_steps_that_make_no_sense_are_refused(steps: str, message: str) -> None:
         ("gates.0", "{metric: log-loss, atMost: 0.5}"),
         ("gates.0", "{metric: 'recall:cat', atLeast: 0.5}"),
         ("gates.0", "{metric: accuracy, betterThanChampion: true, slice: hour}"),
+        ("gates.0", "{metric: accuracy, notWorseThanAnchor: {version: '3', margin: 0.02}, slice: hour}"),
+        ("gates.0", "{metric: log-loss, maxOverfit: 0.3}"),
+        ("gates.0", "{metric: 'recall:cat', maxGap: 0.1, slice: hour}"),
+        ("gates.0", "{maxCalibrationError: 0.05, slice: hour}"),
+        ("gates.0", "{metric: latency-p50, maxLatency: 20ms}"),
+        ("gates.0", "{maxSize: 20Mi}"),
+        ("gates.0", "{noRegressionOn: golden/hard.csv}"),
+        ("gates.0", "{metric: accuracy, atLeast: 0.8, crossValidated: {folds: 10, repeats: 3}}"),
         ("gates", "[]"),
         ("deployment.runtime.torchServe", "{batchSize: 8, maxBatchDelay: 5ms}"),
         ("deployment.strategy.canary.steps", "[]"),
@@ -233,3 +267,24 @@ spec:
 def test_a_pinned_version_is_a_whole_number(version: str) -> None:
     with pytest.raises(BadSpec, match="is not a version, which is a whole number"):
         parse_deployment(f"metadata: {{name: a}}\nspec: {{model: {{name: a, version: '{version}'}}}}\n")
+
+
+@pytest.mark.parametrize(("kind", "rule", "message"), [
+    ("number", "{noRegressionOn: g.csv}", "of numbers, gate a metric like mae instead"),
+    ("text", "{maxCalibrationError: 0.1}", "ece is for labels of kind class, and these are text"),
+])  # fmt: skip
+def test_a_rule_for_classes_is_refused_for_other_labels(kind: str, rule: str, message: str) -> None:
+    with pytest.raises(BadSpec, match=message):
+        parse_project_text(GOOD, overrides={"data.labels.kind": kind, "gates": f"[{rule}]"})
+
+
+def test_a_recipe_is_not_cross_validated_on_data_split_by_time() -> None:
+    rule = "{metric: accuracy, atLeast: 0.5, crossValidated: {}}"
+    with pytest.raises(BadSpec, match="must not learn from the future"):
+        parse_project_text(GOOD, overrides={"data.splits.time": "day", "gates.0": rule})
+
+
+def test_a_metric_of_the_recipe_is_not_judged_by_slice() -> None:
+    rule = "{metric: within-one, atLeast: 0.5, slice: hour}"
+    with pytest.raises(BadSpec, match="within-one is the recipe's own and not measured by slice"):
+        parse_project_text(GOOD, overrides={"metrics": "{within-one: {better: higher}}", "gates.0": rule})
