@@ -16,7 +16,8 @@ picked from *earlier* stable traffic. Two kinds of E-processes (`modelyard.stati
   more is in this null, so `missRate` holds for it; with the first bound above it would not.
 
 Evidence is carried on when the margin changes by step: all margins of all steps are tested from the first request on.
-What is assumed: requests of a block are independent given their arm, and the router deals them out by chance.
+What is assumed: requests of a block are independent given their arm, and the router deals them out by chance. With
+`bursts`, the second half is enough: time blocks are compared instead (`modelyard.rollout.bursts`).
 """
 
 import math
@@ -26,7 +27,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 from modelyard.errors import BadInput
-from modelyard.rollout import bets, streams
+from modelyard.rollout import bets, bursts, streams
 from modelyard.rollout.evidence import Alarm, Evidence, Mark, Tally, Trial, thinned
 from modelyard.rollout.streams import Closed, Read, Reading, Stream
 from modelyard.spec.deployment import Analysis, AnalysisMetric, AnalysisStep, MetricMargin, Step
@@ -70,7 +71,9 @@ def begin(spec: Analysis, *, now: float, steps: Sequence[Step] = ()) -> Evidence
         BadInput: the spec cannot be analysed (`check`).
     """
     check(spec, LATENCY_BOUNDS_MS, steps=steps)
-    stream = Stream(warmup_left=spec.warmup_requests, opened_at=now)
+    stream = Stream(
+        warmup_left=spec.warmup_requests, opened_at=now, block_s=round(bursts.PER_BURST * spec.bursts.seconds, 3)
+    )
     evidence = Evidence(
         began_at=now,
         attempts=stream,
@@ -196,14 +199,7 @@ def check(spec: Analysis, bounds_ms: Sequence[float] = LATENCY_BOUNDS_MS, *, ste
     Raises:
         BadInput: names the field and what to write.
     """
-    for name, rate in (("falseAlarmRate", spec.false_alarm_rate), ("missRate", spec.miss_rate)):
-        if not 0 < rate.fraction < 0.5:
-            raise BadInput(f"analysis.{name} is {rate}", do="write a risk above 0% and below 50%, like 1%")
-    for name, count, least in (("minRequests", spec.min_requests, 1), ("warmupRequests", spec.warmup_requests, 0)):
-        if count < least:
-            raise BadInput(f"analysis.{name} is {count}", do=f"write at least {least}")
-    if spec.max_duration.seconds <= 0:
-        raise BadInput(f"analysis.maxDuration is {spec.max_duration}", do="write a duration above 0s, like 30m")
+    _check_numbers(spec)
     known = {metric.name: metric for metric in spec.metrics}
     if len(known) < max(1, len(spec.metrics)):
         named = ", ".join(metric.name for metric in spec.metrics) or "nothing"
@@ -214,6 +210,19 @@ def check(spec: Analysis, bounds_ms: Sequence[float] = LATENCY_BOUNDS_MS, *, ste
         if name not in known:
             raise BadInput(f"a step has a margin for {name}, which is not in analysis.metrics", do="add it there")
         _check_margin(name, replace(known[name].margin, value=value), bounds_ms)
+
+
+def _check_numbers(spec: Analysis) -> None:
+    for name, rate in (("falseAlarmRate", spec.false_alarm_rate), ("missRate", spec.miss_rate)):
+        if not 0 < rate.fraction < 0.5:
+            raise BadInput(f"analysis.{name} is {rate}", do="write a risk above 0% and below 50%, like 1%")
+    for name, count, least in (("minRequests", spec.min_requests, 1), ("warmupRequests", spec.warmup_requests, 0)):
+        if count < least:
+            raise BadInput(f"analysis.{name} is {count}", do=f"write at least {least}")
+    if spec.max_duration.seconds <= 0:
+        raise BadInput(f"analysis.maxDuration is {spec.max_duration}", do="write a duration above 0s, like 30m")
+    if spec.bursts.seconds > bursts.LONGEST_S:
+        raise BadInput(f"analysis.bursts is {spec.bursts}", do=f"write at most {bursts.LONGEST_S:.0f}s")
 
 
 def _step_margins(steps: Iterable[Step]) -> list[tuple[str, Percentage]]:
@@ -237,7 +246,7 @@ def _check_margin(name: str, margin: MetricMargin, bounds_ms: Sequence[float]) -
     if (1 + value) * bets.SLACK < ratio:
         raise BadInput(
             f"the margin of {name} is {margin.value}, finer than the buckets of the histogram ({ratio - 1:.1%} apart)",
-            do="write a wider margin, or give the router finer buckets",
+            do=f"write a margin of at least {math.ceil(100 * (min(ratio, 1e6) / bets.SLACK - 1))}%",
         )
 
 
@@ -272,7 +281,9 @@ def _bet(evidence: Evidence, stream: Stream, block: Closed, metric: AnalysisMetr
     smallest = min(trial.margin.fraction for trial in evidence.trials if trial.metric == name)
     at = bets.bounds_of(stream, name, smallest).alarm
     base, both = stream.stable.share_over(at), block.split(at, at)
-    bad = bets.worse(metric, base, smallest)
+    gap = bets.gap_of(metric, base, smallest)
+    worths, tried = (bursts.worths, bursts.tried) if stream.block_s else (bets.worths, bets.tried)
+    worth = worths(both, base, gap)
     old = evidence.tallies[name]
     tally = Tally(
         stable=old.stable + both[0].requests,
@@ -283,12 +294,9 @@ def _bet(evidence: Evidence, stream: Stream, block: Closed, metric: AnalysisMetr
     )
     return replace(
         evidence,
-        alarms=tuple(
-            bets.raised(alarm, both, base, bad) if alarm.metric == name else alarm for alarm in evidence.alarms
-        ),
+        alarms=tuple(bets.raised(alarm, worth) if alarm.metric == name else alarm for alarm in evidence.alarms),
         trials=tuple(
-            bets.tried(trial, stream, block, metric, cap=cap) if trial.metric == name else trial
-            for trial in evidence.trials
+            tried(trial, stream, block, metric, cap=cap) if trial.metric == name else trial for trial in evidence.trials
         ),
         tallies={**evidence.tallies, name: tally},
     )

@@ -31,6 +31,8 @@ class Trial:
     metric: str
     margin: Percentage
     log_e: float = 0.0
+    logs: tuple[float, ...] = ()
+    """With `bursts`: logarithm of each stake's process."""
     excess: float = 0.0
     """Sum over blocks of weight × (canary's share − what the margin allows); older blocks fade."""
     weight: float = 0.0

@@ -96,6 +96,8 @@ class Stream:
     opened_at: float = 0.0
     warmup_left: int = 0
     """Requests of the new arm that are still left out."""
+    block_s: float = 0.0
+    """Seconds that a block lasts at least."""
     stable: Arm = field(default_factory=Arm)
     canary: Arm = field(default_factory=Arm)
     skipped: int = 0
@@ -163,6 +165,10 @@ def advance(stream: Stream, at: float, stable: Read, canary: Read) -> tuple[Stre
         left = max(0, stream.warmup_left - new_canary[-1])
         return replace(stream, warmup_left=left, stable=stream.stable.learn(new_stable)).open_at(at, *rows), None
     if new_stable[-1] and new_canary[-1]:
+        # a clock that stepped back begins the block's time anew
+        lasted = at - stream.opened_at >= stream.block_s or not stream.block_s
+        if not lasted:
+            return (stream if at >= stream.opened_at else replace(stream, opened_at=at)), None
         return stream.open_at(at, *rows), Closed(new_stable, new_canary)
     stale = at - stream.opened_at > BLOCK_SECONDS
     return (stream.open_at(at, *rows, skipped=1) if stale else stream), None

@@ -1,7 +1,7 @@
 """The way of one model through the ten stages. Each stage is a call of its package's one function."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -91,7 +91,8 @@ class Way:
         walk, spec = self.walk, self.project.data
         began = walk.begin(Stage.PREPARE)
         # The source's bytes are in the key: a changed file is prepared anew, a touched one is not.
-        settings = {"data": to_data(spec), "source": source_digest(spec, base=self.base)}
+        source = source_digest(spec, base=self.base, memory=walk.state / "sources.json")
+        settings = {"data": to_data(spec), "source": source}
         result = walk.result(
             Stage.PREPARE,
             PreparedData,
@@ -251,7 +252,8 @@ class Way:
             "split": data.value.digests["test"],
             "runtime": to_data(project.deployment.runtime),
         }
-        result = walk.result(Stage.PACKAGE, Package, settings, act)
+        made = walk.result(Stage.PACKAGE, Package, settings, act)
+        result = replace(made, value=made.value.within(made.folder))
         walk.note(Stage.PACKAGE, began=began, result=result, message=f"{told[0]}; {result.value.digest[:19]}")
         return result
 
