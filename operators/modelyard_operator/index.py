@@ -51,10 +51,12 @@ def entry_of(kind: Kind, thing: Object) -> Entry:
 
 
 def owner_key(kind: Kind, thing: Object) -> str:
-    """The ModelDeployment that an object belongs to: by its spec, its label, or itself."""
+    """The ModelDeployment that an object belongs to: by its spec, owner or label (which may be cut); else itself."""
     if kind == MODEL_ROLLOUT:
         return f"{namespace_of(thing)}/{thing['spec']['deployment']}"
-    named = labels_of(thing).get(DEPLOYMENT_LABEL)
+    owners = thing["metadata"].get("ownerReferences") or ()
+    owned_by = [each["name"] for each in owners if each.get("kind") == MODEL_DEPLOYMENT.kind]
+    named = owned_by[0] if owned_by else labels_of(thing).get(DEPLOYMENT_LABEL)
     return f"{namespace_of(thing)}/{named}" if named else key_of(thing)
 
 

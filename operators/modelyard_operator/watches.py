@@ -25,7 +25,7 @@ from modelyard_operator.index import Index
 from modelyard_operator.registries import Registries
 
 OURS: Final = (MODEL_DEPLOYMENT, MODEL_ROLLOUT, MODEL_REGISTRY)
-DEADLINE_S: Final = 240.0
+DEADLINE_S: Final = 240
 """A watch is begun anew so often."""
 SILENCE_S: Final = 60.0
 """A watch that is late by so much is dead."""
@@ -239,6 +239,7 @@ def settings() -> kopf.OperatorSettings:
     """Kopf's settings: it posts nothing, and a connection that is dead without a word is noticed."""
     made = kopf.OperatorSettings()
     made.posting.enabled = False
+    made.scanning.disabled = True  # our kinds are there before the operator is; a watch that they lose is a dead one
     made.watching.server_timeout = DEADLINE_S
     made.watching.client_timeout = DEADLINE_S + SILENCE_S
     made.watching.connect_timeout = 10.0
@@ -258,7 +259,7 @@ def _telling(seen: Seen, kind: Kind) -> Callable[..., Any]:
 
 
 def _login(**given: Any) -> Any:
-    return kopf.login_via_client(**given)
+    return kopf.login_with_service_account(**given) or kopf.login_with_kubeconfig(**given)
 
 
 async def _watchers() -> list[str]:

@@ -32,23 +32,49 @@ APPLY: Final = "application/apply-patch+yaml"
 """JSON is YAML."""
 
 
-def connect(kubeconfig: Path | None = None, *, timeout_s: float = 10.0) -> "KubeClient":
+def connect(kubeconfig: Path | None = None, *, context: str | None = None, timeout_s: float = 10.0) -> "KubeClient":
     """Connect by this kubeconfig; without one, as the pod that this runs in, or by `KUBECONFIG` or `~/.kube/config`.
 
+    Args:
+        kubeconfig: a file.
+        context: of a kubeconfig; its current one when absent.
+        timeout_s: of each request.
+
     Raises:
-        BadInput: there is no such file, or it names no cluster.
+        BadInput: there is no such file or context, or it names no cluster.
     """
     settings = Configuration()
     try:
-        if kubeconfig is None and "KUBERNETES_SERVICE_HOST" in os.environ:
+        if kubeconfig is None and context is None and "KUBERNETES_SERVICE_HOST" in os.environ:
             config.load_incluster_config(client_configuration=settings)
         else:
-            file = None if kubeconfig is None else str(kubeconfig)
-            config.load_kube_config(config_file=file, client_configuration=settings)
+            config.load_kube_config(config_file=_file(kubeconfig), context=context, client_configuration=settings)
     except (config.ConfigException, OSError) as error:
         raise BadInput(f"no Kubernetes cluster is configured ({error})", do="name a kubeconfig in KUBECONFIG") from None
     settings.connection_pool_maxsize = CONNECTIONS
     return KubeClient(ApiClient(settings), timeout_s=timeout_s)
+
+
+def namespace_of_context(context: str | None = None) -> str:
+    """The namespace that kubectl would use: the context's own, else `default`.
+
+    Raises:
+        BadInput: there is no kubeconfig, or no such context.
+    """
+    try:
+        contexts, current = config.list_kube_config_contexts(_file(None))
+    except (config.ConfigException, OSError) as error:
+        raise BadInput(f"no Kubernetes cluster is configured ({error})", do="name a kubeconfig in KUBECONFIG") from None
+    found = current if context is None else next((each for each in contexts if each["name"] == context), None)
+    if found is None:
+        known = ", ".join(sorted(each["name"] for each in contexts)) or "none"
+        raise BadInput(f"there is no context {context} (there are: {known})", do="name one of these")
+    return str(found["context"].get("namespace", "default"))
+
+
+def _file(kubeconfig: Path | None) -> str | None:
+    """The file, where one is named; `KUBECONFIG` is read now, not when the vendor's package was imported."""
+    return os.environ.get("KUBECONFIG") if kubeconfig is None else str(kubeconfig)
 
 
 class KubeClient:

@@ -141,6 +141,13 @@ def test_an_object_that_somebody_deleted_or_edited_wakes_its_owner(scene: Scene)
     assert scene.woken() == {"vision/digits"}
 
 
+def test_an_owner_whose_name_is_too_long_for_a_label_is_woken_by_the_owner_reference(scene: Scene) -> None:
+    arm, name = owned(DEPLOYMENT, "digits-a1", of="d" * 54 + "-1a2b3c4d"), "d" * 80
+    arm["metadata"]["ownerReferences"] = [{"kind": "ModelDeployment", "name": name, "uid": "u-1"}]
+    scene.seen.change(DEPLOYMENT, arm)
+    assert scene.woken() == {f"vision/{name}"}
+
+
 def test_a_registry_is_polled_at_once_and_wakes_who_follows_it(scene: Scene) -> None:
     scene.seen.change(MODEL_DEPLOYMENT, wish())
     scene.seen.change(MODEL_DEPLOYMENT, wish("reviews", registry="other"))
