@@ -13,6 +13,7 @@ from typing import Protocol
 
 from modelyard.data.columns import Columns
 from modelyard.data.prepared import FILE
+from modelyard.data.remembered import Remembered
 from modelyard.data.split import check_splits
 from modelyard.errors import BadInput
 from modelyard.spec.data import Data, Shards
@@ -134,8 +135,13 @@ def _reader(path: Path, spec: Data) -> Source:
     return _class(kind)(path, spec)
 
 
-def source_digest(spec: Data, *, base: Path) -> str:
+def source_digest(spec: Data, *, base: Path, memory: Path | None = None) -> str:
     """`sha256:…` over the source's bytes: what a stage's key holds, so that changed data are prepared anew.
+
+    Args:
+        spec: names the source.
+        base: folder that relative paths start from.
+        memory: file in which digests of local files are kept, so that only what changed is read again.
 
     Raises:
         BadInput: there is nothing.
@@ -154,7 +160,11 @@ def source_digest(spec: Data, *, base: Path) -> str:
             if not top.is_file():
                 raise BadInput(f"data.source.shards: there is no {top}", do="name what prepare wrote")
         files = sorted(path for path in top.rglob("*") if path.is_file()) if top.is_dir() else [top]
-        lines = [f"{path.relative_to(top).as_posix()} {digest_file(path)}" for path in files]
+        known = Remembered(memory) if memory else None
+        digest = known.digest if known else digest_file
+        lines = [f"{path.relative_to(top).as_posix()} {digest(path)}" for path in files]
+        if known:
+            known.keep()
     return "sha256:" + hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 

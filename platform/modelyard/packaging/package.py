@@ -1,6 +1,7 @@
 """The stage `package`: the chosen variant as one archive that says of each of its bytes what it must be."""
 
 import shutil
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -36,6 +37,16 @@ class Package:
     model_digest: str
     variant: str
     bytes: int
+
+    def within(self, out: Path) -> "Package":
+        """The same package where it lies now: a project's folder may have been moved."""
+        return replace(
+            self,
+            archive=str(out / f"{self.name}.mar"),
+            manifest=str(out / MANIFEST),
+            golden=str(out / GOLDEN),
+            folder=str(out / MODEL),
+        )
 
 
 def package(

@@ -10,7 +10,7 @@ from tests.fakes.small_model import NAME, model_folder, prepared_data, small_pac
 
 from modelyard.errors import BadInput, Tampered
 from modelyard.packaging.golden import difference
-from modelyard.packaging.package import package
+from modelyard.packaging.package import load_package, package
 from modelyard.spec.codec import from_data, to_data
 
 
@@ -114,3 +114,11 @@ def test_a_difference_is_seen_from_both_sides(one: object, other: object) -> Non
 )
 def test_a_difference_shows_both_sides(recorded: object, answered: object, message: str | None) -> None:
     assert difference(recorded, answered, 1e-3) == message
+
+
+def test_a_package_whose_folder_was_moved_is_found_where_it_lies_now(tmp_path: Path) -> None:
+    made = small_package(tmp_path / "here")
+    (tmp_path / "here" / "package").rename(tmp_path / "there")
+    moved = made.within(tmp_path / "there")
+    assert moved == load_package(tmp_path / "there", name=made.name)
+    assert all(Path(path).exists() for path in (moved.archive, moved.manifest, moved.golden, moved.folder))
