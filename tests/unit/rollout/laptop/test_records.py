@@ -13,7 +13,7 @@ from modelyard.spec.deployment import DeploymentSpec, DeploymentStatus, ModelDep
 from modelyard.spec.metadata import Metadata
 from modelyard.spec.rollout import ModelRollout, Phase, RolloutSpec, RolloutStatus
 
-SPEC = DeploymentSpec(model=ModelRef(name="digits", alias="champion"))
+SPEC = DeploymentSpec(model=ModelRef(name="digits", alias="champion"), replicas=1)
 
 
 def wish(name: str = "digits", **metadata: str) -> ModelDeployment:
