@@ -28,11 +28,11 @@ CONTROLLERS: Final = (
 )
 USERS: Final[Mapping[str, str]] = {
     "admin": "system:masters",
-    "system:kube-controller-manager": "",
+    "system:kube-controller-manager": "system:masters",
     "system:kube-scheduler": "",
     "nobody": "",
 }
-"""User → group. `nobody` has no rights, until a test grants some."""
+"""User → group; all controllers act as one. `nobody` has no rights, until a test grants some."""
 
 
 @dataclass(frozen=True)
