@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 from tests.fakes.arms import FakeArms
+from tests.fakes.cluster import FakeKube
 from tests.fakes.counters import FakeCounters
 from tests.fakes.plain_registry import PlainRegistry
 from tests.fakes.records import FakeRecords
@@ -21,6 +22,7 @@ from tests.fakes.stub_server import Stub, StubServer
 
 from modelyard.errors import Conflict
 from modelyard.processes import wait_until
+from modelyard.rollout.cluster.records import KubeRecords
 from modelyard.rollout.intents import EnsureArm
 from modelyard.rollout.laptop.arms import LaptopArms
 from modelyard.rollout.laptop.counters import EnvoyCounters
@@ -30,8 +32,9 @@ from modelyard.rollout.laptop.router import EnvoyRouter
 from modelyard.rollout.ports import Arms, Counters, Records, Router
 from modelyard.spec.deployment import DeploymentSpec, DeploymentStatus, ModelDeployment, ModelRef, Traffic
 from modelyard.spec.metadata import Metadata
-from modelyard.spec.rollout import ModelRollout, Phase, RolloutSpec, RolloutStatus
+from modelyard.spec.rollout import ModelRollout, Phase, RolloutSpec, RolloutStatus, RolloutWeights
 from modelyard.storage.atomic import digest_bytes
+from modelyard.verdict import Outcome, Reason, Verdict
 
 KEY = "default/digits"
 SPEC = DeploymentSpec(model=ModelRef(name="digits", alias="champion"))
@@ -48,9 +51,45 @@ def attempt(number: int, *, deployment: str = "digits") -> ModelRollout:
 # records
 
 
-@pytest.fixture(params=["memory", "files"])
+API_SERVER = pytest.param("server", marks=pytest.mark.process)
+
+
+@pytest.fixture(params=["memory", "files", "cluster", API_SERVER])
 def records(request: pytest.FixtureRequest, tmp_path: Path) -> Records:
+    if request.param == "cluster":
+        return KubeRecords(FakeKube(), manager="modelyard")
+    if request.param == "server":
+        kube, namespace = request.getfixturevalue("cluster").kube, request.getfixturevalue("namespace")
+        return InNamespace(KubeRecords(kube, manager="modelyard", namespace=namespace), namespace)
     return FakeRecords() if request.param == "memory" else FileRecords(tmp_path / "records")
+
+
+class InNamespace:
+    """Records of a namespace that says `default`: tests share one real API server."""
+
+    def __init__(self, records: Records, namespace: str) -> None:
+        self.records, self.namespace = records, namespace
+
+    def keys(self) -> tuple[str, ...]:
+        return tuple(key.replace(self.namespace, "default") for key in self.records.keys())  # noqa: SIM118  a port
+
+    def deployment(self, key: str) -> ModelDeployment | None:
+        found = self.records.deployment(key.replace("default", self.namespace))
+        return None if found is None else self.moved(found, "default")
+
+    def rollouts(self, key: str) -> tuple[ModelRollout, ...]:
+        found = self.records.rollouts(key.replace("default", self.namespace))
+        return tuple(self.moved(each, "default") for each in found)
+
+    def write(self, record: ModelDeployment | ModelRollout) -> ModelDeployment | ModelRollout:
+        return self.moved(self.records.write(self.moved(record, self.namespace)), "default")
+
+    def delete(self, record: ModelDeployment | ModelRollout) -> None:
+        self.records.delete(self.moved(record, self.namespace))
+
+    @staticmethod
+    def moved(record: Any, namespace: str) -> Any:
+        return replace(record, metadata=replace(record.metadata, namespace=namespace))
 
 
 def test_a_record_that_was_written_is_read_back(records: Records) -> None:
@@ -115,6 +154,33 @@ def test_attempts_come_oldest_first_and_only_one_deployment_s(records: Records) 
         records.write(attempt(number))
     records.write(attempt(1, deployment="other"))
     assert [each.metadata.name for each in records.rollouts(KEY)] == ["digits-00001", "digits-00002", "digits-00010"]
+
+
+def test_a_whole_status_is_read_back_as_it_was_written(records: Records) -> None:
+    status = RolloutStatus(
+        phase=Phase.PROGRESSING,
+        step=1,
+        step_since=1_763_816_506.123,
+        started_at=1_763_816_500.0000002,
+        paused_since=0.25,
+        weights=RolloutWeights(asked={"a1": 5, "b2": 95}, confirmed={"a1": 5, "b2": 95}),
+        analysis={"seen": 3, "log": [0.1, 1e-300, -2.5e300], "open": {"rate": 0.3333333333333333}, "worst": "Infinity"},
+        verdict=Verdict(outcome=Outcome.INCONCLUSIVE, reason=Reason.NO_EVIDENCE, message="0 requests < 30"),
+        alias={"before": "6"},
+        timeline=({"at": 1_763_816_500.5, "event": "Weight5", "message": "5 % ≠ 95 %"},),
+    )
+    written = records.write(replace(records.write(attempt(1)), status=status))
+    assert written.status == status
+    assert records.rollouts(KEY) == (written,)
+
+
+def test_labels_and_annotations_are_kept(records: Records) -> None:
+    metadata = replace(WISH.metadata, labels={"team": "vision"}, annotations={"why": "a test"})
+    written = records.write(replace(WISH, metadata=metadata))
+    found = records.deployment(KEY)
+    assert found == written
+    assert dict(written.metadata.labels) == metadata.labels
+    assert dict(written.metadata.annotations) == metadata.annotations
 
 
 # router

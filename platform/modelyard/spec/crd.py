@@ -17,7 +17,7 @@ import yaml
 from modelyard.record import camel_case
 from modelyard.spec.codec import adapter
 from modelyard.spec.crd_rules import COLUMNS, FIELDS, RULES, Rule
-from modelyard.spec.deployment import ModelDeployment
+from modelyard.spec.deployment import DeploymentStatus, ModelDeployment
 from modelyard.spec.metadata import API_VERSION
 from modelyard.spec.registry import ModelRegistry
 from modelyard.spec.rollout import ModelRollout, RolloutSpec, RolloutStatus
@@ -31,8 +31,19 @@ _TEXT: Final = {"type": "string"}
 _TIME: Final = {"type": "string", "format": "date-time"}
 SHAPES: Final[Mapping[tuple[type, str], Mapping[str, Any]]] = {
     (RolloutSpec, "serving"): OPAQUE,
+    (DeploymentStatus, "alias"): {
+        **OPAQUE,
+        "properties": {
+            "name": {**_TEXT, "description": "The alias; absent where a version is pinned."},
+            "version": {**_TEXT, "description": "The version that it named."},
+            "digest": {**_TEXT, "description": "sha256 of that version's archive."},
+            "observedAt": {**_TIME, "description": "Since when it names this version."},
+            "since": {**_TIME, "description": "Since when it has not stood still."},
+        },
+    },
     (RolloutStatus, "timeline"): {
         "type": "array",
+        "x-kubernetes-list-type": "atomic",
         "items": {
             "type": "object",
             "required": ["at", "event"],
