@@ -4,6 +4,7 @@ It keeps what a test can get wrong about the real one, which passes the same con
 It runs no controllers but the garbage collector, sets no defaults and knows no schema.
 """
 
+import marshal
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -115,7 +116,7 @@ class FakeKube:
         return self._watched(kind, namespace, labels or {}, revision, monotonic() + deadline_s)
 
     def create(self, thing: Object, *, manager: str) -> Object:
-        kind, wanted = kind_of(thing), _copy(thing)
+        kind, wanted = kind_of(thing), _plain(thing)
         place = self._place(kind, namespace_of(thing), wanted["metadata"]["name"])
         with self._call("create", *place):
             if place in self._stored:
@@ -123,7 +124,7 @@ class FakeKube:
             return self._make(place, wanted, owner=(manager, "Update", ""), applied=False)
 
     def apply(self, thing: Object, *, manager: str, force: bool = False, subresource: Subresource = "") -> Object:
-        kind, wanted = kind_of(thing), _copy(thing)
+        kind, wanted = kind_of(thing), _plain(thing)
         place = self._place(kind, namespace_of(thing), wanted["metadata"]["name"])
         with self._call("apply", *place, subresource):
             before, owner = self._stored.get(place), (manager, "Apply", subresource)
@@ -144,7 +145,7 @@ class FakeKube:
             return self._write(place, before, _with_system(after, before))
 
     def replace(self, thing: Object, *, manager: str, subresource: Subresource = "") -> Object:
-        kind, wanted = kind_of(thing), _copy(thing)
+        kind, wanted = kind_of(thing), _plain(thing)
         place = self._place(kind, namespace_of(thing), wanted["metadata"]["name"])
         with self._call("replace", *place, subresource):
             before = self._stored.get(place)
@@ -182,6 +183,10 @@ class FakeKube:
     def all(self, kind: Kind) -> tuple[Object, ...]:
         """Every object of a kind, unseen by the hooks."""
         return tuple(_copy(each) for place, each in sorted(self._stored.items(), key=_by_name) if place[0] == kind)
+
+    def peek(self, kind: Kind) -> tuple[Object, ...]:
+        """The same, uncopied: to be looked at only."""
+        return tuple(each for place, each in sorted(self._stored.items(), key=_by_name) if place[0] == kind)
 
     def managers(self, kind: Kind, namespace: str, name: str) -> set[str]:
         """Who owns fields of an object."""
@@ -394,9 +399,14 @@ def _by_name(item: tuple[Place, dict[str, Any]]) -> tuple[str, str]:
 
 
 def _copy(value: Any) -> Any:
+    """A fresh copy of what is stored, by far the quickest way."""
+    return marshal.loads(marshal.dumps(value))
+
+
+def _plain(value: Any) -> Any:
     """As it would come over the wire."""
     if isinstance(value, Mapping):
-        return {name: _copy(below) for name, below in value.items()}
+        return {name: _plain(below) for name, below in value.items()}
     if isinstance(value, list | tuple):
-        return [_copy(below) for below in value]
+        return [_plain(below) for below in value]
     return value
