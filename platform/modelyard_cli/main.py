@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from modelyard.errors import ModelyardError
-from modelyard_cli import caring, laptop, releasing, running, starting
+from modelyard_cli import caring, gates, laptop, releasing, running, starting
 
 EXIT_CODES = (
     "Exit codes: 0 done, 1 failed, 2 bad input, 3 a gate or the live analysis said no, 4 inconclusive, 130 interrupted."
@@ -53,6 +53,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 rollout = typer.Typer(no_args_is_help=True, epilog=EXIT_CODES)
+gating = typer.Typer(no_args_is_help=True, epilog=EXIT_CODES)
 
 
 @app.callback()
@@ -91,12 +92,17 @@ ROLLOUT: tuple[tuple[Callable[..., None], str], ...] = (
     (releasing.undo, "modelyard rollout undo"),
     (releasing.simulate, "modelyard rollout simulate --errors 0.01 --regression 0.02 --rps 50 --weight 5"),
 )
+GATES: tuple[tuple[Callable[..., None], str], ...] = (
+    (gates.explain, "modelyard gates explain 7"),
+    (gates.replay, "modelyard gates replay --rules stricter.yaml"),
+)
 NAMES = {"promote_now": "promote"}
 
-for _group, _commands in ((app, COMMANDS), (rollout, ROLLOUT)):
+for _group, _commands in ((app, COMMANDS), (rollout, ROLLOUT), (gating, GATES)):
     for _function, _example in _commands:
         _name = NAMES.get(_function.__name__, _function.__name__)
         _group.command(_name, epilog=f"Example: {_example}")(_function)
+app.add_typer(gating, name="gates", help="Why a gate decided as it did, and what other rules would have said.")
 app.add_typer(rollout, name="rollout", help="Look at, steer, repeat and undo the way of a version into traffic.")
 
 

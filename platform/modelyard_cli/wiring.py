@@ -8,7 +8,7 @@ from modelyard.errors import BadInput, Conflict
 
 if TYPE_CHECKING:
     from modelyard.project import Project
-    from modelyard.registry.port import Registry
+    from modelyard.registry.mlflow import MLflowRegistry
     from modelyard.rollout.laptop.yard import Yard
     from modelyard.rollout.ports import Records
     from modelyard.spec.deployment import ModelDeployment
@@ -81,7 +81,7 @@ def records(home: Path) -> "Records":
     return cast("Records", FileRecords(home / "records"))
 
 
-def registry(home: Path) -> "Registry":
+def registry(home: Path) -> "MLflowRegistry":
     """The local MLflow; started if it is not up."""
     from modelyard.registry.mlflow import MLflowRegistry  # noqa: PLC0415
 

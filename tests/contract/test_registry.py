@@ -226,6 +226,16 @@ def test_an_alias_moves_only_from_where_it_was_expected(followed: World, tmp_pat
     assert named.version == "2"
 
 
+def test_a_report_comes_back_as_it_was_registered(world: World, tmp_path: Path, model: str) -> None:
+    (tmp_path / "gate.json").write_text('{"verdict": "Passed"}')
+    given = replace(candidate(tmp_path, model), artifacts={"gate.json": str(tmp_path / "gate.json")})
+    made = world.registry.register(given)
+    there = world.registry.report(made, "gate.json", tmp_path / "into")
+    assert there.read_text() == '{"verdict": "Passed"}'
+    with pytest.raises(BadInput, match=r"Version 1 of .* has no evidence\.json"):
+        world.registry.report(made, "evidence.json", tmp_path / "into")
+
+
 def test_promote_moves_an_alias_from_wherever_it_was(world: World, tmp_path: Path, model: str) -> None:
     for at, content in enumerate((b"one", b"two")):
         world.registry.register(candidate(tmp_path / str(at), model, content))

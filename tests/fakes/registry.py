@@ -22,6 +22,7 @@ class FakeRegistry:
         self._lock = threading.Lock()
         self._versions: dict[tuple[str, str], Version] = {}
         self._archives: dict[tuple[str, str], bytes] = {}
+        self._reports: dict[tuple[str, str], dict[str, bytes]] = {}
         self._aliases: dict[tuple[str, str], str] = {}
 
     def register(self, candidate: Candidate) -> Version:
@@ -46,6 +47,9 @@ class FakeRegistry:
             )
             self._versions[made.model, number] = made
             self._archives[made.model, number] = Path(candidate.archive).read_bytes()
+            self._reports[made.model, number] = {
+                name: Path(path).read_bytes() for name, path in candidate.artifacts.items()
+            }
             self._check()
             return made
 
@@ -96,6 +100,15 @@ class FakeRegistry:
             shutil.rmtree(into)
             raise Tampered(f"The archive of version {version.version} was changed", do="do not serve it")
         return path
+
+    def report(self, version: Version, name: str, into: Path) -> Path:
+        self._there()
+        kept = self._reports.get((version.model, version.version), {})
+        if name not in kept:
+            raise BadInput(f"Version {version.version} of {version.model} has no {name}", do="name another")
+        into.mkdir(parents=True, exist_ok=True)
+        (into / name).write_bytes(kept[name])
+        return into / name
 
     # what others do behind our back
 

@@ -103,7 +103,7 @@ def gate(
         beside=beside or Beside(),
     )
     results = tuple(result for rule in rules for result in _results(rule, case))
-    return GateReport(verdict=_summary(results), rules=results)
+    return GateReport(verdict=summary(results), rules=results)
 
 
 class _Part(NamedTuple):
@@ -207,7 +207,7 @@ def _overfit(rule: GateRule, case: _Case) -> RuleResult:
     splits, name = case.beside.splits, _name(rule)
     train, validation = splits.get("train"), splits.get("validation")
     if train is None or validation is None:
-        return _without(rule, "the training and the validation split")
+        return without(rule, "the training and the validation split")
     twice = set(train.ids) & set(validation.ids)
     if twice:
         raise BadInput(
@@ -289,7 +289,7 @@ def _cross_validated(rule: GateRule, asked: CrossValidation, case: _Case) -> Rul
     """The mean of models trained anew, with an interval that knows that they share examples."""
     folds, name = case.beside.folds.get(folds_key(asked)), _name(rule)
     if folds is None:
-        return _without(rule, f"a cross-validation of {asked.folds} folds, {asked.repeats} times")
+        return without(rule, f"a cross-validation of {asked.folds} folds, {asked.repeats} times")
     values = [point(report, name) for report in folds.reports]
     better = measured(folds.reports[0], name, resamples=2).better
     bounds = corrected_t(values, folds.test_to_train, rule.confidence)
@@ -306,7 +306,7 @@ def _golden(rule: GateRule, case: _Case) -> RuleResult:
     assert name is not None
     found = case.beside.golden.get(name)
     if found is None:
-        return _without(rule, f"the golden set {name}")
+        return without(rule, f"the golden set {name}")
     mine = measured(found.candidate, "accuracy", confidence=rule.confidence)
     champion = found.champion
     if champion is None:
@@ -338,8 +338,8 @@ def _lost(golden: Golden, champion: EvaluationReport) -> tuple[list[str], int]:
     return lost, int(theirs_right.sum())
 
 
-def _without(rule: GateRule, what: str) -> RuleResult:
-    """A rule whose evidence was not kept: it cannot be said to pass."""
+def without(rule: GateRule, what: str) -> RuleResult:
+    """What comes of a rule whose evidence was not kept: it cannot be said to pass."""
     return RuleResult(rule=rule, verdict=_not_recorded(what), candidate=NO_METRIC, examples=0)
 
 
@@ -373,7 +373,8 @@ def _not_recorded(what: str) -> Verdict:
     return _cannot(f"{what}: not recorded with this version", Reason.NOT_RECORDED)
 
 
-def _summary(results: Sequence[RuleResult]) -> Verdict:
+def summary(results: Sequence[RuleResult]) -> Verdict:
+    """The common verdict of rules."""
     if not results:
         return Verdict(outcome=Outcome.PASSED, reason=Reason.ALL_RULES_PASSED, message="there are no rules")
     for outcome in (Outcome.FAILED, Outcome.INCONCLUSIVE):

@@ -148,7 +148,7 @@ def _within(rule: GateRule, sides: Sides) -> Answer:
     limit, above = limit_of(rule)
     sign, word = (1.0, "at least") if above else (-1.0, "at most")
     low, high = sorted((sign * (metric.low - limit), sign * (metric.high - limit)))
-    message = f"{metric_of(rule)} {_shown(metric)}, wanted {word} {limit:.6g}"
+    message = f"{metric_of(rule)} {_shown(metric)}, wanted {word} {_number(limit)}"
     return _judged(
         low,
         high,
@@ -266,4 +266,10 @@ def _both(rule: GateRule, sides: Sides, difference: Metric) -> str:
 
 
 def _shown(metric: Metric) -> str:
-    return f"{metric.value:.4g} [{metric.low:.4g}, {metric.high:.4g}]"
+    if metric.low == metric.high:
+        return _number(metric.value)
+    return f"{_number(metric.value)} [{_number(metric.low)}, {_number(metric.high)}]"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if 1e4 <= abs(value) < math.inf else f"{value:.4g}"

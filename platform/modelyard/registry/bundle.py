@@ -15,6 +15,8 @@ from modelyard.storage.atomic import digest_file
 
 ARCHIVE = "archive"
 """Folder of the `.mar`."""
+REPORTS = "reports"
+"""Folder of what was recorded on the way."""
 
 
 def check_candidate(candidate: Candidate) -> None:
@@ -39,7 +41,7 @@ def write_bundle(candidate: Candidate, folder: Path, *, model_id: str, mlflow_ve
     _copy(Path(candidate.archive), folder / ARCHIVE / Path(candidate.archive).name)
     _copy(Path(candidate.manifest), folder / Path(candidate.manifest).name)
     for name, path in candidate.artifacts.items():
-        _copy(Path(path), folder / "reports" / name)
+        _copy(Path(path), folder / REPORTS / name)
     shutil.copytree(candidate.folder, folder / "model", copy_function=_copy)
     _carry_code(folder / "code")
     (folder / "requirements.txt").write_text(_requirements(Path(candidate.folder)))

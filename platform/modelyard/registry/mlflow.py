@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from modelyard.errors import BadInput, StageFailed, Tampered, Unavailable
 from modelyard.registry.answers import AWAY, DIGEST, UNKNOWN, dangling, no_alias, served, version_of
-from modelyard.registry.bundle import ARCHIVE, check_candidate, write_bundle
+from modelyard.registry.bundle import ARCHIVE, REPORTS, check_candidate, write_bundle
 from modelyard.registry.names import check_alias, check_model
 from modelyard.registry.port import AliasMoved, Candidate, Version
 from modelyard.storage.atomic import digest_file, scratch
@@ -119,6 +119,16 @@ class MLflowRegistry:
                 )
             return archive.replace(final)
 
+    def report(self, version: Version, name: str, into: Path) -> Path:
+        """A report that was registered with a version, as a file below `into`."""
+        with self._asking():
+            found = self._artifact(version, f"{REPORTS}/{name}", into)
+        if found is None or not found.is_file():
+            raise BadInput(
+                f"Version {version.version} of {version.model} has no {name}", do="name a version of a newer run"
+            )
+        return found
+
     # one version for one digest
 
     def _with_digest(self, candidate: Candidate) -> tuple[Version, ...]:
@@ -189,17 +199,24 @@ class MLflowRegistry:
         return model_id
 
     def _download(self, version: Version, folder: Path) -> Path:
-        model_id = version.source.removeprefix("models:/")
-        made = self._named(lambda: self._client.get_logged_model(model_id)) if model_id.startswith("m-") else None
-        if made is not None:
-            place = f"{made.artifact_location}/{ARCHIVE}"
-            with suppress(MlflowException, OSError):
-                path = mlflow.artifacts.download_artifacts(place, dst_path=str(folder), tracking_uri=self.uri)
-                if archives := sorted(Path(path).rglob("*.mar")):
-                    return archives[0]
+        path = self._artifact(version, ARCHIVE, folder)
+        if path is not None and (archives := sorted(path.rglob("*.mar"))):
+            return archives[0]
         raise BadInput(
             f"Version {version.version} of {version.model} has no archive", do="register it again with modelyard run"
         )
+
+    def _artifact(self, version: Version, name: str, folder: Path) -> Path | None:
+        """A file or folder of a version, brought below `folder`; None where it is not there."""
+        model_id = version.source.removeprefix("models:/")
+        made = self._named(lambda: self._client.get_logged_model(model_id)) if model_id.startswith("m-") else None
+        if made is None:
+            return None
+        folder.mkdir(parents=True, exist_ok=True)
+        with suppress(MlflowException, OSError):
+            place = f"{made.artifact_location}/{name}"
+            return Path(mlflow.artifacts.download_artifacts(place, dst_path=str(folder), tracking_uri=self.uri))
+        return None
 
     def _experiment(self, candidate: Candidate) -> str:
         """The training run's experiment, else one of the model's name."""

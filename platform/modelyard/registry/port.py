@@ -91,3 +91,17 @@ class Registry(Followed, Protocol):
             Tampered: the bytes differ from the digest.
             BadInput: the version has no archive.
         """
+
+
+class Recorded(Protocol):
+    """What explaining earlier decisions asks of a registry."""
+
+    def versions(self, model: str) -> tuple[Version, ...]:
+        """All versions of a model, oldest first; empty when there is no such model."""
+
+    def report(self, version: Version, name: str, into: Path) -> Path:
+        """A report that was registered with a version (`evidence.json`), as a file below `into`.
+
+        Raises:
+            BadInput: the version has none of that name.
+        """

@@ -143,13 +143,21 @@ def gates(report: GateReport) -> Table:
             rule_name(one),
             with_interval(one.candidate),
             _against(one),
-            with_interval(one.difference, difference=True) if one.difference else DASH,
+            gap_or_difference(one),
             f"{one.examples:,}",
             str(one.verdict.outcome),
         )
         for one in report.rules
     )
     return Table(("rule", "candidate", "against", "better by", "examples", "verdict"), rows, frozenset({4}))
+
+
+def gap_or_difference(one: RuleResult) -> str:
+    """How much better the candidate is, or how wide a gap is that has no better side."""
+    if one.difference is None:
+        return DASH
+    gap = one.rule.max_gap is not None or one.rule.max_overfit is not None
+    return ("gap " if gap else "") + with_interval(one.difference, difference=not gap)
 
 
 def _against(one: RuleResult) -> str:
@@ -220,6 +228,8 @@ def with_interval(one: Metric, *, difference: bool = False) -> str:
     """`0.9315 [0.91, 0.95]`; a dash where nothing was measured."""
     if math.isnan(one.value):
         return DASH
+    if one.method == "exact":
+        return number(one.value)
     shown = "+.3g" if difference else ".4g"
     return f"{one.value:{shown}} [{one.low:{shown}}, {one.high:{shown}}]".replace("-", "−")
 

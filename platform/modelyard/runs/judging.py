@@ -24,6 +24,10 @@ from modelyard.verdict import Verdict
 
 EVIDENCE = "evidence.json"
 """File in a gate's folder: all that was decided on. Kept with the registered version."""
+GATES = "served.json"
+"""What the gate said of the model that serves, as it is called in the registry."""
+DIGEST_OF = {GATES: "modelyard.gates.digest", EVIDENCE: "modelyard.evidence.digest"}
+"""Tags of a version: the digests of both."""
 OVERFIT_EXAMPLES = 10_000
 """Of the training split: enough for the gap, and bounded."""
 

@@ -17,12 +17,12 @@ from modelyard.registry.port import Candidate, Registry, Version
 from modelyard.rollout.observation import arm_name
 from modelyard.rollout.ports import Records
 from modelyard.runs.champion import COMPARED_WITH, Champion, champion_of, registered_weights
-from modelyard.runs.judging import EVIDENCE, Judging
+from modelyard.runs.judging import DIGEST_OF, EVIDENCE, GATES, Judging
 from modelyard.runs.rollout import deployment_key, deployment_spec, rolled_back, superseded, wait_for_verdict, wish
 from modelyard.runs.stages import Stage, stage_key
 from modelyard.runs.walk import Result, Walk
 from modelyard.spec.codec import to_data
-from modelyard.spec.gates import OF_WHAT_SERVES, comparisons, metric_of
+from modelyard.spec.gates import metric_of, served_only
 from modelyard.spec.project import ModelProject
 from modelyard.storage.atomic import digest_file
 from modelyard.storage.code import CodeArchive
@@ -181,7 +181,7 @@ class Way:
         mine = {f"modelyard.{Stage.COMPRESS}.key": stage_key(Stage.COMPRESS, self.compression(data, model))}
         champion = champion_of(self.services.registry(), self.project, mine=mine, into=self.walk.state / "champions")
         # what speaks of serving is asked of what will serve
-        rules = [rule for rule in self.project.gates if not any(one in OF_WHAT_SERVES for one in comparisons(rule))]
+        rules = [rule for rule in self.project.gates if not served_only(rule)]
         result = self.judging(data).judge(model, champion, rules)
         verdict = result.value.verdict
         self.walk.note(Stage.GATE, began=began, result=result, message=verdict.message, verdict=verdict)
@@ -272,6 +272,8 @@ class Way:
         compressed = walk.run.entry(Stage.COMPRESS)
         assert compressed is not None
         gated = walk.state / compressed.more["gates"]
+        evidence = {GATES: gated / "result.json", EVIDENCE: gated / EVIDENCE}
+        digests = {DIGEST_OF[name]: digest_file(path) for name, path in evidence.items()}
         version = registry.register(
             Candidate(
                 model=name,
@@ -284,9 +286,9 @@ class Way:
                     for entry in walk.run.stages
                     if entry.stage in kept
                 }
-                | {"served.json": str(gated / "result.json"), EVIDENCE: str(gated / EVIDENCE)},
+                | {name: str(path) for name, path in evidence.items()},
                 metrics={metric: value.value for metric, value in report.value.metrics.items()},
-                tags={**self.lineage(chosen), COMPARED_WITH: champion.version or ""},
+                tags={**self.lineage(chosen), **digests, COMPARED_WITH: champion.version or ""},
                 run_id=run_id,
             )
         )

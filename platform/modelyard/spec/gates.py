@@ -88,6 +88,11 @@ def comparisons(rule: GateRule) -> tuple[str, ...]:
     return tuple(name for name in COMPARISONS if getattr(rule, name) is not None)
 
 
+def served_only(rule: GateRule) -> bool:
+    """Whether a rule speaks of serving, and is not asked of the uncompressed model on its way."""
+    return any(name in OF_WHAT_SERVES for name in comparisons(rule))
+
+
 def metric_of(rule: GateRule) -> str:
     """What a rule speaks of; empty where it names nothing.
 

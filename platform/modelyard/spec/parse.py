@@ -5,6 +5,7 @@ several are reported at once, because one run for each typing error is tedious.
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,11 +14,13 @@ import yaml
 from modelyard.errors import BadInput, BadSpec
 from modelyard.spec import tree
 from modelyard.spec.check import check_deployment, check_project
+from modelyard.spec.check_gates import check_gates
 from modelyard.spec.codec import from_data
 from modelyard.spec.deployment import ModelDeployment
-from modelyard.spec.fit import misfits
+from modelyard.spec.fit import fields_of, misfits
+from modelyard.spec.gates import GateRule
 from modelyard.spec.problem import Problem, dotted
-from modelyard.spec.project import ModelProject
+from modelyard.spec.project import ModelProject, Rules
 
 T = TypeVar("T")
 FILE = "modelyard.yaml"
@@ -50,6 +53,32 @@ def parse_project_text(text: str, *, name: str = FILE, overrides: Mapping[str, s
     project = _fit(root, ModelProject)
     _raise((tree.place(tree.at(root, one.at or one.field)), one) for one in check_project(project))
     return project
+
+
+def parse_rules(path: Path, project: ModelProject) -> tuple[GateRule, ...]:
+    """Read the rules of a file with a section `gates` (a whole project's file, or that section alone).
+
+    Args:
+        path: the file.
+        project: whose labels and metrics the rules speak of; the file's own `metrics` are added.
+
+    Raises:
+        BadSpec: a rule cannot be used.
+        BadInput: there is no such file, or it cannot be read.
+    """
+    root = tree.read(_text_of(path), name=str(path))
+    kept = ("gates", "metrics")
+    if isinstance(root, yaml.MappingNode):
+        root.value = [(key, below) for key, below in root.value if key.value in kept or not _is_project(key.value)]
+    rules = _fit(root, Rules)
+    whole = replace(project, gates=rules.gates, metrics={**project.metrics, **rules.metrics})
+    found = (one for one in check_gates(rules.gates, whole) if one.field[0] == "gates")
+    _raise((tree.place(tree.at(root, one.at or one.field)), one) for one in found)
+    return rules.gates
+
+
+def _is_project(field: str) -> bool:
+    return field in fields_of(ModelProject)
 
 
 def parse_deployment(text: str, *, name: str = "deployment") -> ModelDeployment:

@@ -69,3 +69,13 @@ class ModelProject:
     """Version of this format."""
     kind: Literal["ModelProject"] = "ModelProject"
     """What this file describes."""
+
+
+@record
+class Rules:
+    """A file of rules alone, for `modelyard gates replay`."""
+
+    gates: tuple[GateRule, ...]
+    """As in `modelyard.yaml`."""
+    metrics: Mapping[str, OwnMetric] = field(default_factory=dict)
+    """The recipe's own metrics that the rules may name, beside the project's."""
