@@ -1,5 +1,6 @@
 """The way of requests to the arms: an HTTPRoute whose `rules` are ours, and the gateway's own retry policy. Pure."""
 
+import json
 import math
 from collections.abc import Mapping
 from typing import Any, Final
@@ -134,3 +135,13 @@ def _object(owner: Object, kind: Kind, *, spec: Mapping[str, Any]) -> Object:
         "ownerReferences": [owner_reference(owner)],
     }
     return {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": about, "spec": spec}
+
+
+def claims(route: Object) -> frozenset[tuple[str, str, str]]:
+    """What a route takes for itself: gateway, host name, and what of requests it matches."""
+    spec = route["spec"]
+    here = namespace_of(route)
+    gateways = [f"{one.get('namespace', here)}/{one['name']}" for one in spec.get("parentRefs") or ()]
+    hosts = spec.get("hostnames") or [""]
+    wanted = [json.dumps(one, sort_keys=True) for rule in spec.get("rules") or () for one in rule.get("matches") or ()]
+    return frozenset((gateway, host, match) for gateway in gateways for host in hosts for match in wanted)

@@ -1,0 +1,232 @@
+"""Weights as an HTTPRoute of the Gateway API. Another router is another class with these two verbs.
+
+Asked is what our route says. Confirmed is what the gateway says it accepted (each parent's Accepted and ResolvedRefs at
+the route's generation) *and* what the arms' counters agree with (`modelyard.rollout.cluster.confirm`).
+"""
+
+import hashlib
+import json
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from modelyard.errors import BadInput, Conflict, Forbidden, NotInstalled
+from modelyard.kube.metadata import MANAGED_BY, key_of, labels_of, name_of, resource_version_of
+from modelyard.kube.port import BACKEND_TRAFFIC_POLICY, DEPLOYMENT, HTTP_ROUTE, MODEL_DEPLOYMENT, Kube, Object
+from modelyard.rollout.cluster import confirm, render_route
+from modelyard.rollout.cluster.arm_state import annotation, belongs, owner_of
+from modelyard.rollout.cluster.render import object_name
+from modelyard.rollout.observation import Weights
+from modelyard.rollout.ports import Counters
+from modelyard.spec.codec import from_data
+from modelyard.spec.deployment import DeploymentSpec
+
+MANAGER: Final = "modelyard"
+RENDERED: Final = "modelyard.dev/rendered"
+"""Hash of the route and its policy but for the weights, as they were last applied."""
+
+
+class RouteRouter:
+    """`Router` over HTTPRoutes."""
+
+    def __init__(self, kube: Kube, counters: Counters, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._kube, self._counters, self._clock = kube, counters, clock
+        self._lock = threading.Lock()
+        self._trials: dict[str, tuple[str, confirm.Trial]] = {}
+        """By key: the route's version, and what was seen of it."""
+        self._believed: dict[str, tuple[str, Mapping[str, int]]] = {}
+        """By key: the last weights that were confirmed, and the route's version then."""
+
+    # The port of the loop.
+
+    def weights(self, key: str) -> Weights:
+        """What our route asks for, and what is believed; `confirmed` is None where the route cannot be read."""
+        namespace, _, name = key.partition("/")
+        try:
+            route = self._kube.get(HTTP_ROUTE, namespace, name)
+        except (NotInstalled, Forbidden):
+            return Weights(confirmed=None)
+        if route is None or not belongs(route, name):
+            self._forget(key)
+            return Weights(confirmed={})
+        asked, version = render_route.shares(route), _version(route)
+        return Weights(asked=asked, confirmed=self._confirmed(key, route, asked), resource_version=version)
+
+    def set_weights(self, key: str, weights: Mapping[str, int], *, expected: str) -> None:
+        """Ask for these shares; returns before they are in force.
+
+        Raises:
+            Conflict: the route is not at `expected` any more.
+            BadInput: they are no whole percents that sum to 100, nothing says where traffic comes from, or the route
+                belongs to somebody else.
+        """
+        _check(weights)
+        namespace, _, name = key.partition("/")
+        owner = self._kube.get(MODEL_DEPLOYMENT, namespace, name)
+        if owner is None:
+            raise Conflict(f"ModelDeployment {key} is gone", do="look again")
+        spec = from_data(DeploymentSpec, owner["spec"], where=f"ModelDeployment {key}: spec")
+        before = self._kube.get(HTTP_ROUTE, namespace, name)
+        mine = before is not None and belongs(before, name)
+        now = _version(before) if before is not None and mine else ""
+        if now != expected:
+            raise Conflict(f"the route of {key} is at version {now!r}, not {expected!r}", do="look again")
+        if before is not None and mine and render_route.shares(before) == dict(weights):
+            return
+        there = render_route.shares(before) if before is not None and mine else {}
+        for arm in weights:
+            if arm not in there and self._kube.get(DEPLOYMENT, namespace, object_name(name, arm)) is None:
+                raise BadInput(f"{key} has no arm {arm!r}", do="ensure it first")
+        self._refuse(key, spec, before)
+        self._write(owner, spec, _ordered(there, weights), before)
+
+    # What follows the wish.
+
+    def keep(self, key: str, spec: DeploymentSpec) -> None:
+        """Let time-outs, filters, matches and retries be as the wish says; the weights stay.
+
+        Raises:
+            BadInput: another deployment claims the same requests.
+            NotInstalled: the gateway's retry policy is not installed; the route was written all the same.
+        """
+        namespace, _, name = key.partition("/")
+        try:
+            route = self._kube.get(HTTP_ROUTE, namespace, name)
+        except (NotInstalled, Forbidden):
+            return
+        if route is None or not belongs(route, name):
+            return
+        owner = owner_of(route, name)
+        if annotation(route, RENDERED) != _hash(owner, spec):
+            self._refuse(key, spec, route)
+            self._write(owner, spec, render_route.shares(route), route)
+
+    # Behind it.
+
+    def _write(self, owner: Object, spec: DeploymentSpec, weights: Mapping[str, int], before: Object | None) -> None:
+        route = render_route.http_route(owner, spec, weights)
+        policy, missing = render_route.traffic_policy(owner, spec.traffic), None
+        if policy is not None:
+            try:
+                self._kube.apply(policy, manager=MANAGER, force=True)
+            except NotInstalled as error:
+                missing = error
+        at = {"resourceVersion": resource_version_of(before)} if before is not None else {}
+        hashed = {} if missing is not None else {RENDERED: _hash(owner, spec)}
+        about = {**route["metadata"], **at, "annotations": hashed}
+        self._kube.apply({**route, "metadata": about}, manager=MANAGER, force=True)
+        if policy is None:
+            self._drop_policy(owner)
+        if missing is not None:
+            raise NotInstalled(missing.what, do="install Envoy Gateway's CRDs, or write traffic.gateway: Other")
+
+    def _drop_policy(self, owner: Object) -> None:
+        namespace, name = owner["metadata"]["namespace"], name_of(owner)
+        try:
+            found = self._kube.get(BACKEND_TRAFFIC_POLICY, namespace, name)
+            if found is not None and belongs(found, name):
+                self._kube.delete(BACKEND_TRAFFIC_POLICY, namespace, name)
+        except NotInstalled:
+            return
+
+    def _refuse(self, key: str, spec: DeploymentSpec, before: Object | None) -> None:
+        """Refuse what would take requests from somebody else, or none at all."""
+        namespace, _, name = key.partition("/")
+        traffic = spec.traffic
+        if not traffic.parent_refs:
+            raise BadInput(
+                f"ModelDeployment {key} names no gateway, so that nothing can be routed", do="give traffic.parentRefs"
+            )
+        if before is not None and not belongs(before, name) and not traffic.adopt:
+            raise BadInput(
+                f"HTTPRoute {key} exists and is not ours", do="rename the deployment, or write traffic.adopt: true"
+            )
+        wanted = render_route.claims(render_route.http_route({"apiVersion": "", "kind": "", "metadata": {
+            "name": name, "namespace": namespace, "uid": ""}}, spec, {}))  # fmt: skip
+        for other in self._kube.list(HTTP_ROUTE, namespace=namespace).items:
+            if key_of(other) == key or labels_of(other).get(MANAGED_BY) != "modelyard-operator":
+                continue
+            if both := wanted & render_route.claims(other):
+                place = "; ".join(" ".join(filter(None, each)) for each in sorted(both))
+                raise BadInput(
+                    f"{key_of(other)} already answers at {place}", do="give one of the two other hostnames or matches"
+                )
+
+    def _confirmed(self, key: str, route: Object, asked: Mapping[str, int]) -> Mapping[str, int] | None:
+        version = _version(route)
+        with self._lock:
+            believed = self._believed.get(key)
+            if believed is not None and believed[0] == version:
+                return believed[1]
+        before = None if believed is None else believed[1]
+        if not accepted(route):
+            return before
+        counts = {arm: each.requests for arm, each in self._counters.counts(key).items()}
+        now = self._clock()
+        with self._lock:
+            tried = self._trials.get(key)
+            trial = tried[1] if tried is not None and tried[0] == version else confirm.begun(asked, counts, now)
+            trial, sure = confirm.weighed(trial, counts, now)
+            self._trials[key] = (version, trial)
+            if sure:
+                self._believed[key] = (version, asked)
+                return asked
+        return before
+
+    def _forget(self, key: str) -> None:
+        with self._lock:
+            self._trials.pop(key, None)
+            self._believed.pop(key, None)
+
+
+def accepted(route: Object) -> bool:
+    """Whether every gateway that the route names says that it took this generation of it, and found its services.
+
+    One that has not said anything yet has not taken it.
+    """
+    generation = route["metadata"].get("generation", 0)
+    parents = (route.get("status") or {}).get("parents") or ()
+    return all(
+        any(_same(parent, status.get("parentRef") or {}, route) and _took(status, generation) for status in parents)
+        for parent in route["spec"].get("parentRefs") or ()
+    )
+
+
+def _took(status: Mapping[str, Any], generation: int) -> bool:
+    said = {each.get("type"): each for each in status.get("conditions") or ()}
+    return all(
+        (each := said.get(name, {})).get("status") == "True" and each.get("observedGeneration", 0) >= generation
+        for name in ("Accepted", "ResolvedRefs")
+    )
+
+
+def _same(parent: Mapping[str, Any], told: Mapping[str, Any], route: Object) -> bool:
+    here = route["metadata"].get("namespace")
+    return all(
+        parent.get(name, default) == told.get(name, default)
+        for name, default in (("name", ""), ("namespace", here), ("sectionName", None), ("port", None))
+    )
+
+
+def _check(weights: Mapping[str, int]) -> None:
+    if weights and (sum(weights.values()) != 100 or min(weights.values()) < 0):
+        raise BadInput(f"weights {dict(weights)} are no shares", do="give whole percents that sum to 100")
+
+
+def _ordered(before: Mapping[str, int], weights: Mapping[str, int]) -> dict[str, int]:
+    """Weights in the order in which the arms came: a gateway names its counters by that place."""
+    there = [arm for arm in before if arm in weights]
+    return {arm: weights[arm] for arm in (*there, *sorted(set(weights) - set(there)))}
+
+
+def _version(route: Object) -> str:
+    """Changes with every change of the route's spec, not with what gateways say of it."""
+    about = route["metadata"]
+    return f"{str(about['uid'])[:8]}.{about.get('generation', 1)}"
+
+
+def _hash(owner: Object, spec: DeploymentSpec) -> str:
+    """Of all but the weights."""
+    rendered = [render_route.http_route(owner, spec, {}), render_route.traffic_policy(owner, spec.traffic)]
+    return hashlib.sha256(json.dumps(rendered, sort_keys=True).encode()).hexdigest()[:16]
