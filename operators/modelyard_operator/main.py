@@ -25,6 +25,7 @@ def parser() -> argparse.ArgumentParser:
         epilog="Example: modelyard-operator --serving-image registry.example.com/modelyard/serving:0.1.0",
     )
     made.add_argument("--serving-image", required=True, help="image of the model servers")
+    made.add_argument("--prometheus", default="", help="URL of a Prometheus (default: the gateway's proxies are asked)")
     made.add_argument("--namespace", default="", help="namespace to watch (default: all)")
     made.add_argument("--lease-namespace", default="modelyard", help="namespace of the Lease (default: modelyard)")
     made.add_argument("--host", default="0.0.0.0", help="address for probes, metrics and webhooks")  # noqa: S104
@@ -56,7 +57,12 @@ def main() -> int:
         workers=given.workers,
     )
     try:
-        made = operator(settings, serving_image=given.serving_image, kubeconfig=given.kubeconfig)
+        made = operator(
+            settings,
+            serving_image=given.serving_image,
+            prometheus=given.prometheus,
+            kubeconfig=given.kubeconfig,
+        )
         made.start()
     except (ModelyardError, OSError) as error:
         log.error("cannot start", error=str(error))
