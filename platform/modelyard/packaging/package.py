@@ -1,6 +1,7 @@
 """The stage `package`: the chosen variant as one archive that says of each of its bytes what it must be."""
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -13,7 +14,18 @@ from modelyard.packaging.archive import digests, serving_code, write_archive
 from modelyard.packaging.golden import record_golden
 from modelyard.packaging.signing import sign, signing_key
 from modelyard.record import record
-from modelyard.serving.contents import GOLDEN, MANIFEST, MODEL, SIGNATURE, GoldenRequests, Manifest
+from modelyard.serving.contents import (
+    FALLBACK,
+    FALLBACK_GOLDEN,
+    GOLDEN,
+    MANIFEST,
+    MODEL,
+    SIGNATURE,
+    Fallback,
+    GoldenRequests,
+    Manifest,
+    VariantFacts,
+)
 from modelyard.spec.codec import from_json, to_json
 from modelyard.storage.atomic import digest_file, staging
 
@@ -49,8 +61,28 @@ class Package:
         )
 
 
+@record
+class Elsewhere:
+    """What else a version is beside its chosen variant."""
+
+    node_types: tuple[str, ...]
+    """Where the chosen variant was measured, and so serves."""
+    fallback: str
+    """Model folder of what serves on other nodes."""
+    variants: tuple[VariantFacts, ...] = ()
+    """All that were measured."""
+
+
 def package(
-    model: Path, *, name: str, data: Path, work: Path, out: Path, key: Path | None = None, split: str = "test"
+    model: Path,
+    *,
+    name: str,
+    data: Path,
+    work: Path,
+    out: Path,
+    key: Path | None = None,
+    split: str = "test",
+    elsewhere: Elsewhere | None = None,
 ) -> Package:
     """Make the archive of a model folder, with golden requests of the test split and a signed manifest.
 
@@ -62,6 +94,7 @@ def package(
         out: folder to make: `<name>.mar`, `manifest.json`, `golden.json`, `model/`.
         key: file of the signing key, made when it is not there; unsigned when absent.
         split: where the golden requests come from.
+        elsewhere: where the variant serves, and what serves on other nodes; it serves everywhere when absent.
 
     Raises:
         BadInput: no model folder, a pickle in it, an empty split, a recipe that cannot answer a test example, or
@@ -69,15 +102,15 @@ def package(
         Tampered: a file of the model folder differs from its digest.
     """
     try:
-        with Predictor.load(model, work=work) as predictor:
-            golden = _golden(predictor, data, split)
-            description = predictor.description
+        recorded = {MODEL: _recorded(model, data, split, work)}
+        if elsewhere is not None:
+            recorded[FALLBACK] = _recorded(Path(elsewhere.fallback), data, split, work)
     except ChangedError as error:
         raise Tampered(error.what, do=error.do) from None
     except RecipeError as error:
         raise BadInput(error.what, do=error.do) from None
     with staging(out) as staged:
-        _write(staged, model, description, name=name, golden=golden, key=key)
+        _write(staged, recorded, name=name, elsewhere=elsewhere, key=key)
         made = digest_file(staged / f"{name}.mar")
     there = load_package(out, name=name)
     if there.digest != made:
@@ -102,32 +135,39 @@ def load_package(out: Path, *, name: str) -> Package:
     )
 
 
-def _golden(predictor: Predictor, data: Path, split: str) -> GoldenRequests:
-    rows = list(islice(SplitReader(data, split).rows(), GOLDEN_REQUESTS))
-    if not rows:
-        raise BadInput(f"The {split} split of {data} is empty", do="prepare data with a test split")
-    return record_golden(predictor, rows)
+_Recorded = tuple[Path, Description, GoldenRequests]
+"""A model folder, what it says of itself, and what it answers."""
+
+
+def _recorded(model: Path, data: Path, split: str, work: Path) -> _Recorded:
+    with Predictor.load(model, work=work) as predictor:
+        rows = list(islice(SplitReader(data, split).rows(), GOLDEN_REQUESTS))
+        if not rows:
+            raise BadInput(f"The {split} split of {data} is empty", do="prepare data with a test split")
+        return model, predictor.description, record_golden(predictor, rows)
 
 
 def _write(
-    out: Path, model: Path, description: Description, *, name: str, golden: GoldenRequests, key: Path | None
+    out: Path, recorded: Mapping[str, _Recorded], *, name: str, elsewhere: Elsewhere | None, key: Path | None
 ) -> None:
-    folder = out / MODEL
-    folder.mkdir()
-    for file in ("model.json", *description.files):
-        (folder / file).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(model / file, folder / file)
-    (out / GOLDEN).write_text(to_json(golden), "utf-8")
-    entries: dict[str, bytes | Path] = {
-        **serving_code(name),
-        **{f"{MODEL}/{file}": folder / file for file in ("model.json", *description.files)},
-        GOLDEN: out / GOLDEN,
-    }
+    entries: dict[str, bytes | Path] = dict(serving_code(name))
+    for place, (model, description, golden) in recorded.items():
+        for file in ("model.json", *description.files):
+            (out / place / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(model / file, out / place / file)
+            entries[f"{place}/{file}"] = out / place / file
+        answers = GOLDEN if place == MODEL else FALLBACK_GOLDEN
+        (out / answers).write_text(to_json(golden), "utf-8")
+        entries[answers] = out / answers
+    chosen = recorded[MODEL][1]
     manifest = Manifest(
         name=name,
-        model=digest_of(folder),
-        variant=description.variant,
-        threads=description.threads,
+        model=digest_of(out / MODEL),
+        variant=chosen.variant,
+        threads=chosen.threads,
+        node_types=elsewhere.node_types if elsewhere else (),
+        fallback=_fallback(out / FALLBACK, recorded[FALLBACK][1]) if elsewhere else None,
+        variants=elsewhere.variants if elsewhere else (),
         files=digests(entries),
     )
     (out / MANIFEST).write_text(to_json(manifest), "utf-8")
@@ -137,3 +177,7 @@ def _write(
         (out / SIGNATURE).write_text(to_json(signature), "utf-8")
         entries[SIGNATURE] = out / SIGNATURE
     write_archive(out / f"{name}.mar", entries)
+
+
+def _fallback(folder: Path, description: Description) -> Fallback:
+    return Fallback(model=digest_of(folder), variant=description.variant, threads=description.threads)

@@ -20,6 +20,7 @@ from modelyard.runs.champion import COMPARED_WITH, Champion, champion_of, regist
 from modelyard.runs.judging import DIGEST_OF, EVIDENCE, GATES, Judging
 from modelyard.runs.rollout import deployment_key, deployment_spec, rolled_back, superseded, wait_for_verdict, wish
 from modelyard.runs.stages import Stage, stage_key
+from modelyard.runs.variants import elsewhere_of
 from modelyard.runs.walk import Result, Walk
 from modelyard.spec.codec import to_data
 from modelyard.spec.gates import metric_of, served_only
@@ -237,10 +238,19 @@ class Way:
         began = walk.begin(Stage.PACKAGE)
         told = ["answered before"]
         key = self.walk.state / SIGNING_KEY
+        elsewhere = elsewhere_of(chosen)
 
         def act(out: Path) -> Package:
             walk.say(Stage.PACKAGE, "writing the archive")
-            packed = package(chosen, name=project.metadata.name, data=data.folder, work=self.work, out=out, key=key)
+            packed = package(
+                chosen,
+                name=project.metadata.name,
+                data=data.folder,
+                work=self.work,
+                out=out,
+                key=key,
+                elsewhere=elsewhere,
+            )
             walk.say(Stage.PACKAGE, "asking a real server the golden requests")
             verdict = try_out(packed, serving=project.deployment.runtime, work=self.work)
             told[0] = verdict.message
@@ -251,6 +261,7 @@ class Way:
             "name": project.metadata.name,
             "split": data.value.digests["test"],
             "runtime": to_data(project.deployment.runtime),
+            "variants": [to_data(one) for one in elsewhere.variants] if elsewhere else [],
         }
         made = walk.result(Stage.PACKAGE, Package, settings, act)
         result = replace(made, value=made.value.within(made.folder))

@@ -5,7 +5,8 @@ sha256 of every other file. Writer (packaging), server and handler agree on thes
 
     manifest.json, manifest.sig     digests, and their signature where the project has a key
     golden.json                     requests with recorded answers
-    model/…                         the model folder
+    model/…                         the model folder of the chosen variant
+    fallback/…, fallback.json       the uncompressed model and its golden requests, for nodes of other types
     modelyard/model/*.py            the code that reads it, as it was when the model was evaluated
     modelyard_handler.py, MAR-INF/  what TorchServe looks for
 """
@@ -21,6 +22,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from modelyard.errors import BadInput, Tampered
+from modelyard.model.node import node_type
 from modelyard.record import record
 from modelyard.spec.codec import from_json
 
@@ -28,7 +30,33 @@ MANIFEST = "manifest.json"
 SIGNATURE = "manifest.sig"
 GOLDEN = "golden.json"
 MODEL = "model"
+FALLBACK = "fallback"
+FALLBACK_GOLDEN = "fallback.json"
 _REBUILD = "package the model again, or fetch the archive again"
+
+
+@record
+class VariantFacts:
+    """One variant that was measured for this version; times are in the compression report, kept with the version."""
+
+    name: str
+    digest: str
+    """Of its model folder."""
+    node_type: str
+    """Where it was measured."""
+    bytes: int = 0
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """On the validation split."""
+
+
+@record
+class Fallback:
+    """What serves on nodes of other types than the chosen variant was measured on."""
+
+    model: str
+    """Digest of its model folder."""
+    variant: str
+    threads: int = 1
 
 
 @record
@@ -40,6 +68,12 @@ class Manifest:
     """Digest of the model folder."""
     variant: str
     threads: int = 1
+    node_types: tuple[str, ...] = ()
+    """Where `model` serves; empty: everywhere."""
+    fallback: Fallback | None = None
+    """What serves elsewhere."""
+    variants: tuple[VariantFacts, ...] = ()
+    """All that were measured, of which the archive carries one or two."""
     files: Mapping[str, str] = field(default_factory=dict)
     """Path in the archive → `sha256:…`."""
 
@@ -71,10 +105,35 @@ class Contents:
     manifest: Manifest
     manifest_digest: str
     golden: GoldenRequests
+    """Of the variant that serves on this node."""
+    folder: str = MODEL
+    """Its model folder in the archive."""
+    variant: str = ""
+    threads: int = 1
 
 
-def read_contents(archive: Path) -> Contents:
+def serving_folder(manifest: Manifest, node: str) -> str:
+    """The model folder that serves on a node of this type.
+
+    Raises:
+        BadInput: none does.
+    """
+    if not manifest.node_types or node in manifest.node_types:
+        return MODEL
+    if manifest.fallback is None:
+        raise BadInput(
+            f"{manifest.name} serves on {', '.join(manifest.node_types)}, and this node is {node}",
+            do="package it with the uncompressed model as fallback",
+        )
+    return FALLBACK
+
+
+def read_contents(archive: Path, *, node: str | None = None) -> Contents:
     """Check an archive whole: its structure, and each file against the manifest.
+
+    Args:
+        archive: the `.mar`.
+        node: type of the node that serves it; this one when absent.
 
     Raises:
         BadInput: no archive of ours.
@@ -96,13 +155,23 @@ def read_contents(archive: Path) -> Contents:
                     found = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"  # type: ignore[arg-type]
                 if found != digest:
                     raise Tampered(f"{archive}: {name!r} has digest {found}, not {digest}", do=_REBUILD)
-            golden = from_json(GoldenRequests, _read(archive, zipped, GOLDEN), where=f"{archive}: {GOLDEN}")
+            folder = serving_folder(manifest, node or node_type())
+            name = GOLDEN if folder == MODEL else FALLBACK_GOLDEN
+            golden = from_json(GoldenRequests, _read(archive, zipped, name), where=f"{archive}: {name}")
     except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, NotImplementedError) as error:
         raise Tampered(f"{archive} is no whole zip file ({error})", do=_REBUILD) from None
     except OSError as error:
         raise BadInput(f"{archive} cannot be read ({error.strerror})", do="name a model archive (.mar)") from None
     digest = f"sha256:{hashlib.sha256(manifest_bytes).hexdigest()}"
-    return Contents(manifest=manifest, manifest_digest=digest, golden=golden)
+    fits: Manifest | Fallback = manifest if folder == MODEL or manifest.fallback is None else manifest.fallback
+    return Contents(
+        manifest=manifest,
+        manifest_digest=digest,
+        golden=golden,
+        folder=folder,
+        variant=fits.variant,
+        threads=fits.threads,
+    )
 
 
 def read_member(archive: Path, name: str) -> bytes:

@@ -5,6 +5,7 @@ evaluated the model. The server tells by environment which manifest was verified
 is started again an hour later still serves the same bytes, or none.
 
     MODELYARD_MANIFEST   sha256 of the manifest that the server verified
+    MODELYARD_MODEL      `model`, or `fallback` on a node of another type than the variant was chosen for
     MODELYARD_WORKERS    folder where each worker tells how it fares: `events.jsonl`, and a byte `busy.<pid>`
 """
 
@@ -55,8 +56,11 @@ class Worker:
                 raise RuntimeError(f"modelyard.model came from {came_from}, not from the archive in {home}")
             self._client_errors = (BadBody, predictor.RequestError)
             work = Path(tempfile.gettempdir()) / "unpacked"
-            self._predictor: Any = predictor.Predictor.load(home / "model", work=work, expected=manifest["model"])
-            self._warm_up(home)
+            folder = os.environ.get("MODELYARD_MODEL", "model")
+            fits = manifest if folder == "model" else manifest["fallback"]
+            self._predictor: Any = predictor.Predictor.load(home / folder, work=work, expected=fits["model"])
+            self.variant = str(fits["variant"])
+            self._warm_up(home / ("golden.json" if folder == "model" else "fallback.json"))
         except BaseException as error:
             _tell("failed", error=f"{type(error).__name__}: {error}")
             raise
@@ -64,7 +68,7 @@ class Worker:
         # each prediction would print lines that Java parses and nobody reads: the router counts
         logging.getLogger("ts.metrics").setLevel(logging.WARNING)
         logging.getLogger().addFilter(lambda line: line.module != "otf_message_handler")
-        _tell("started")
+        _tell("started", variant=self.variant)
 
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:
         """Answer a batch: for each request its own status, so that a bad one fails alone."""
@@ -93,10 +97,11 @@ class Worker:
             status, phrase, content = 500, "Internal Server Error", {"error": "the model could not answer"}
         context.set_response_status(code=status, phrase=phrase, idx=index)
         context.set_response_content_type(index, "application/json")
+        context.set_response_header(index, "x-modelyard-variant", self.variant)
         return json.dumps(content, allow_nan=False).encode()
 
-    def _warm_up(self, home: Path) -> None:
-        golden = json.loads((home / "golden.json").read_text("utf-8"))["requests"]
+    def _warm_up(self, recorded: Path) -> None:
+        golden = json.loads(recorded.read_text("utf-8"))["requests"]
         for request in golden[:1]:
             if request["contentType"] == "application/json":
                 self._predictor.answers([request["body"]])

@@ -64,6 +64,8 @@ class Supervisor:
     def __init__(self, server: Server, wanted: Wanted) -> None:
         self.server = server
         self.tally = Tally()
+        variant = server.contents.variant
+        self.tally.info = {"modelyard_variant_info": {"variant": variant, "version": wanted.version}}
         told = {"x-modelyard-arm": wanted.arm, "x-modelyard-version": wanted.version}
         self.gate = Gate(port=server.port, model=wanted.name, tally=self.tally, told=told, most=MAX_REQUEST_BYTES)
         self.probes = Door(self._probed, most=1024)

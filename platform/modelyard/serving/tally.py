@@ -22,6 +22,8 @@ class Tally:
         self.buckets = [0] * (len(BOUNDS_S) + 1)
         self.seconds = 0.0
         self.in_flight = 0
+        self.info: Mapping[str, Mapping[str, str]] = {}
+        """What does not change while the process runs, such as the variant that serves: name → labels."""
 
     def ended(self, code: int, seconds: float) -> None:
         """An attempt ended; the time of one that was not answered says nothing about the model."""
@@ -57,4 +59,7 @@ class Tally:
         lines.append(f"modelyard_answer_duration_seconds_count {sum(self.buckets)}")
         for name, value in {"modelyard_in_flight": self.in_flight, **gauges}.items():
             lines += [f"# TYPE {name} gauge", f"{name} {value:.10g}"]
+        for name, labels in self.info.items():
+            told = ",".join(f'{label}="{value}"' for label, value in labels.items())
+            lines += [f"# TYPE {name} gauge", f"{name}{{{told}}} 1"]
         return "\n".join(lines) + "\n"

@@ -79,6 +79,7 @@ class Server:
         work: Path,
         port: int | None = None,
         max_request_bytes: int = MAX_REQUEST_BYTES,
+        node: str | None = None,
     ) -> Self:
         """Start TorchServe with one archive; it becomes ready later (`ready`, `wait_ready`).
 
@@ -90,6 +91,7 @@ class Server:
             work: a folder of its own: the archive's copy, configuration, `server.log`.
             port: where to listen; a free one when absent.
             max_request_bytes: larger bodies are answered 413.
+            node: type of this node, which decides on the variant; found out when absent.
 
         Raises:
             Tampered: the archive is not the one with this digest, or does not hold together.
@@ -109,7 +111,7 @@ class Server:
             shutil.copyfile(archive, copy)
             if (found := digest_file(copy)) != digest:
                 raise Tampered(f"{archive} has digest {found}, not {digest}", do="fetch the version again")
-            contents = read_contents(copy)
+            contents = read_contents(copy, node=node)
             room = Room()
             (work / "log4j2.xml").write_text(_LOGGING)
             settings = properties(
@@ -330,12 +332,13 @@ def _command(program: Path, *, work: Path, room: Path) -> list[str | Path]:
 
 
 def _environment(contents: Contents, room: Path) -> dict[str, str]:
-    threads = str(contents.manifest.threads)
+    threads = str(contents.threads)
     return {name: os.environ[name] for name in KEPT_ENVIRONMENT if name in os.environ} | {
         "TMPDIR": str(room),
         "LOG_LOCATION": str(room / "logs"),
         "METRICS_LOCATION": str(room / "logs"),
         "MODELYARD_MANIFEST": contents.manifest_digest,
+        "MODELYARD_MODEL": contents.folder,
         "MODELYARD_WORKERS": str(room / "workers"),
         "OMP_NUM_THREADS": threads,
         "MKL_NUM_THREADS": threads,

@@ -1,6 +1,7 @@
 """Packaging: golden requests, and what is refused before anything is written."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ from tests.fakes.small_model import NAME, model_folder, prepared_data, small_pac
 
 from modelyard.errors import BadInput, Tampered
 from modelyard.packaging.golden import difference
-from modelyard.packaging.package import load_package, package
+from modelyard.packaging.package import Elsewhere, Package, load_package, package
+from modelyard.serving.contents import Manifest, VariantFacts, read_contents, serving_folder
 from modelyard.spec.codec import from_data, to_data
 
 
@@ -122,3 +124,47 @@ def test_a_package_whose_folder_was_moved_is_found_where_it_lies_now(tmp_path: P
     moved = made.within(tmp_path / "there")
     assert moved == load_package(tmp_path / "there", name=made.name)
     assert all(Path(path).exists() for path in (moved.archive, moved.manifest, moved.golden, moved.folder))
+
+
+def on_two_kinds_of_nodes(into: Path, **changes: object) -> Package:
+    """A package whose variant was chosen for one type of node, with another model for all others."""
+    facts = VariantFacts(name="onnx-int8", digest="sha256:1", node_type="cpu-vnni", metrics={"accuracy": 0.9})
+    other = model_folder(into / "other", "Polite", variant="fp32", threads=2)
+    settings = {"node_types": ("cpu-vnni",), "fallback": str(other), "variants": (facts,)} | changes
+    return package(
+        model_folder(into / "chosen", variant="onnx-int8"),
+        name=NAME,
+        data=prepared_data(into / "data"),
+        work=into / "work",
+        out=into / "package",
+        elsewhere=Elsewhere(**settings),
+    )
+
+
+@pytest.mark.parametrize(
+    ("node", "wanted", "told"),
+    [("cpu-vnni", ("model", "onnx-int8", 1), "right"), ("cpu", ("fallback", "fp32", 2), "it would be: right")],
+    ids=["where it was measured", "elsewhere"],
+)
+def test_each_type_of_node_gets_the_variant_that_fits_and_its_golden_requests(
+    node: str, wanted: tuple[str, str, int], told: str, tmp_path: Path
+) -> None:
+    contents = read_contents(Path(on_two_kinds_of_nodes(tmp_path).archive), node=node)
+    assert (contents.folder, contents.variant, contents.threads) == wanted
+    answers = [request.answer for request in contents.golden.requests]
+    assert any(told == (answer["answer"] if "answer" in answer else answer["label"]) for answer in answers)
+
+
+def test_all_variants_of_a_version_stand_in_its_manifest_with_digest_metrics_and_node_type(tmp_path: Path) -> None:
+    manifest = read_contents(Path(on_two_kinds_of_nodes(tmp_path).archive)).manifest
+    assert manifest.variants[0].name == "onnx-int8"
+    assert manifest.variants[0].metrics == {"accuracy": 0.9}
+    assert manifest.fallback is not None
+    assert manifest.fallback.model != manifest.model
+    assert {"fallback/model.json", "fallback.json", "model/model.json"} <= set(manifest.files)
+
+
+def test_a_package_that_fits_no_other_node_says_so_there(tmp_path: Path) -> None:
+    manifest = replace(Manifest(name="m", model="", variant="onnx-int8"), node_types=("cpu-vnni",))
+    with pytest.raises(BadInput, match="m serves on cpu-vnni, and this node is cpu"):
+        serving_folder(manifest, "cpu")
