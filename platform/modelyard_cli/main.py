@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 
 from modelyard.errors import ModelyardError
 from modelyard_cli import caring, gates, laptop, releasing, running, starting
+from modelyard_cli.wiring import in_cluster
 
 EXIT_CODES = (
     "Exit codes: 0 done, 1 failed, 2 bad input, 3 a gate or the live analysis said no, 4 inconclusive, 130 interrupted."
@@ -104,9 +105,25 @@ for _group, _commands in ((app, COMMANDS), (rollout, ROLLOUT), (gating, GATES)):
         _group.command(_name, epilog=f"Example: {_example}")(_function)
 app.add_typer(gating, name="gates", help="Why a gate decided as it did, and what other rules would have said.")
 app.add_typer(rollout, name="rollout", help="Look at, steer, repeat and undo the way of a version into traffic.")
+plugin = typer.Typer(
+    name="kubectl modelyard",
+    cls=Group,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    epilog="Example: kubectl modelyard rollout abort digits -n vision",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+plugin.callback()(lambda: None)
+plugin.add_typer(rollout, name="rollout", help="Look at, steer, repeat and undo rollouts of the current context.")
 
 
-def main() -> None:
+def kubectl() -> None:
+    """Entry point of the plug-in: `kubectl modelyard rollout …` means the cluster of the current context."""
+    in_cluster.set(True)
+    main(plugin)
+
+
+def main(app: typer.Typer = app) -> None:
     """Entry point: SIGTERM ends a command as Ctrl-C does, with 130 and everything stopped."""
     signal.signal(signal.SIGTERM, _interrupt)
     # MLflow would print addresses between the lines of JSON that somebody asked for.

@@ -30,5 +30,15 @@ Set = Annotated[
 ]
 Model = Annotated[str | None, typer.Argument(help="The model.", show_default="the project's")]
 Watch = Annotated[bool, typer.Option("--watch", "-w", help="Show it again with each change, until Ctrl-C.")]
+Context = Annotated[
+    str | None,
+    typer.Option(
+        "--context", help="A cluster of the kubeconfig, instead of this machine.", show_default="this machine"
+    ),
+]
+Namespace = Annotated[
+    str | None,
+    typer.Option("--namespace", "-n", help="In a cluster: the deployment's namespace.", show_default="the context's"),
+]
 
 HERE = Path()

@@ -12,7 +12,7 @@ from modelyard.errors import BadInput
 from modelyard.rollout.observation import trouble_of
 from modelyard.rollout.states import has_ended
 from modelyard_cli import output, wiring
-from modelyard_cli.options import HERE, Format, Model, Output, ProjectPath, Watch
+from modelyard_cli.options import HERE, Context, Format, Model, Namespace, Output, ProjectPath, Watch
 from modelyard_cli.view import rollout_row
 from modelyard_cli.watching import watch
 
@@ -50,11 +50,17 @@ def promote(
 
 
 def status(
-    model: Model = None, project: ProjectPath = HERE, *, output_: Format = Output.TABLE, watch_: Watch = False
+    model: Model = None,
+    project: ProjectPath = HERE,
+    context: Context = None,
+    namespace: Namespace = None,
+    *,
+    output_: Format = Output.TABLE,
+    watch_: Watch = False,
 ) -> None:
     """Show the attempts to bring versions in, the newest last."""
-    loaded = wiring.project(project)
-    kept, key = wiring.records(loaded.home), _key(model, loaded)
+    place = wiring.place(model, project, context, namespace)
+    kept, key = place.records, place.key
 
     def rows() -> list[dict[str, Any]]:
         wish, now = kept.deployment(key), time.time()
@@ -67,34 +73,46 @@ def status(
     output.show(rows(), output_, empty=_NONE_YET)
 
 
-def promote_now(model: Model = None, project: ProjectPath = HERE) -> None:
+def promote_now(
+    model: Model = None, project: ProjectPath = HERE, context: Context = None, namespace: Namespace = None
+) -> None:
     """Let the current attempt skip its remaining steps: all traffic to the new version."""
-    _steer("promote", model, project)
+    _steer("promote", wiring.place(model, project, context, namespace))
 
 
-def pause(model: Model = None, project: ProjectPath = HERE) -> None:
+def pause(
+    model: Model = None, project: ProjectPath = HERE, context: Context = None, namespace: Namespace = None
+) -> None:
     """Hold the current attempt where it is. The analysis still guards it."""
-    _steer("pause", model, project)
+    _steer("pause", wiring.place(model, project, context, namespace))
 
 
-def resume(model: Model = None, project: ProjectPath = HERE) -> None:
+def resume(
+    model: Model = None, project: ProjectPath = HERE, context: Context = None, namespace: Namespace = None
+) -> None:
     """Let a held attempt go on."""
-    _steer("resume", model, project)
+    _steer("resume", wiring.place(model, project, context, namespace))
 
 
-def abort(model: Model = None, project: ProjectPath = HERE) -> None:
+def abort(
+    model: Model = None, project: ProjectPath = HERE, context: Context = None, namespace: Namespace = None
+) -> None:
     """Send all traffic back to stable and end the current attempt."""
-    _steer("abort", model, project)
+    _steer("abort", wiring.place(model, project, context, namespace))
 
 
-def retry(model: Model = None, project: ProjectPath = HERE) -> None:
+def retry(
+    model: Model = None, project: ProjectPath = HERE, context: Context = None, namespace: Namespace = None
+) -> None:
     """Try the version of the last, failed attempt once more, with new evidence."""
-    _begin("retry", model, project)
+    _begin("retry", wiring.place(model, project, context, namespace))
 
 
-def undo(model: Model = None, project: ProjectPath = HERE) -> None:
+def undo(
+    model: Model = None, project: ProjectPath = HERE, context: Context = None, namespace: Namespace = None
+) -> None:
     """Bring back the version that was stable before."""
-    _begin("undo", model, project)
+    _begin("undo", wiring.place(model, project, context, namespace))
 
 
 def export(
@@ -122,11 +140,7 @@ def export(
     typer.echo(str(to))
 
 
-def _key(model: str | None, loaded: Any) -> str:
-    return f"default/{model or loaded.spec.metadata.name}"
-
-
-def _steer(verb: str, model: str | None, project: Path) -> None:
+def _steer(verb: str, place: "wiring.Place") -> None:
     """Set a switch of the current attempt."""
     from modelyard.rollout import commands  # noqa: PLC0415
 
@@ -137,21 +151,19 @@ def _steer(verb: str, model: str | None, project: Path) -> None:
             raise BadInput("there is no attempt to steer", do="begin one: modelyard promote MODEL VERSION")
         return act(rollouts[-1])
 
-    _write(on_newest, model, project, verb)
+    _write(on_newest, place, verb)
 
 
-def _begin(verb: str, model: str | None, project: Path) -> None:
+def _begin(verb: str, place: "wiring.Place") -> None:
     """Make a new attempt from the earlier ones."""
     from modelyard.rollout import commands  # noqa: PLC0415
 
-    _write(getattr(commands, verb), model, project, verb)
+    _write(getattr(commands, verb), place, verb)
 
 
-def _write(act: Any, model: str | None, project: Path, verb: str) -> None:
-    loaded = wiring.project(project)
-    written = wiring.change(wiring.records(loaded.home), _key(model, loaded), act)
-    alive = wiring.running(loaded.home) is not None
-    later = "" if alive else "; it is done when the rollout loop runs: modelyard up"
+def _write(act: Any, place: "wiring.Place", verb: str) -> None:
+    written = wiring.change(place.records, place.key, act)
+    later = "" if place.alive() else "; it is done when the rollout loop runs: modelyard up"
     typer.echo(f"{verb}: {written.metadata.name} (version {written.spec.version}){later}")
 
 

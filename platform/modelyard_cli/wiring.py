@@ -1,8 +1,9 @@
 """The one place of this shell that makes things; what is slow to import is imported when it is asked for."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from modelyard.errors import BadInput, Conflict
 
@@ -16,6 +17,17 @@ if TYPE_CHECKING:
     from modelyard.spec.rollout import ModelRollout
 
 _TRIES = 20
+in_cluster = ContextVar("in_cluster", default=False)
+"""Set by the plug-in of kubectl: without a word, the cluster of the current context is meant and not this machine."""
+
+
+class Place(NamedTuple):
+    """Where a deployment and its attempts are kept."""
+
+    records: "Records"
+    key: str
+    alive: Callable[[], bool]
+    """Whether a loop is there to do what is written."""
 
 
 def overrides(given: Sequence[str] | None) -> Mapping[str, str]:
@@ -86,6 +98,25 @@ def registry(home: Path) -> "MLflowRegistry":
     from modelyard.registry.mlflow import MLflowRegistry  # noqa: PLC0415
 
     return MLflowRegistry(up(home).mlflow)
+
+
+def place(model: str | None, path: Path, context: str | None, namespace: str | None) -> Place:
+    """This machine's records; a cluster's, where one is named or kubectl asks.
+
+    Raises:
+        BadInput: no model is named and there is no project; no cluster is configured.
+    """
+    if context is None and namespace is None and not in_cluster.get():
+        loaded = project(path)
+        key = f"default/{model or loaded.spec.metadata.name}"
+        return Place(records(loaded.home), key, lambda: running(loaded.home) is not None)
+    from modelyard.kube.client import connect, namespace_of_context  # noqa: PLC0415
+    from modelyard.rollout.cluster.records import KubeRecords  # noqa: PLC0415
+
+    if model is None:
+        raise BadInput("no ModelDeployment is named", do="name one: modelyard rollout status digits -n NAMESPACE")
+    within = namespace or namespace_of_context(context)
+    return Place(KubeRecords(connect(context=context), manager="modelyard-cli"), f"{within}/{model}", lambda: True)
 
 
 def change(
