@@ -26,12 +26,14 @@ import numpy as np
 from canary_twin import Array, Metric, Twin, log_e
 
 from modelyard.rollout import streams
-from modelyard.rollout.analysis import LATENCY_BOUNDS_MS
+from modelyard.rollout.analysis import LATENCY_BOUNDS_MS, SPENT
 from modelyard.statistics.intervals import clopper_pearson
 
 ALARM = math.log(2 / 0.01)
 """falseAlarmRate 1 % over two metrics."""
-SUCCESS = math.log(1 / 0.05)
+MISS = math.log(1 / 0.05)
+"""missRate 5 %: of Wald's test."""
+SUCCESS = MISS - math.log(SPENT)
 MIN_REQUESTS = 10
 SPREAD = 0.5
 """Of the logarithm of latencies, around 5 ms."""
@@ -233,8 +235,8 @@ def _told(result: Result, truth: tuple, seen: tuple, logs: tuple, on: Array, sen
     told += np.where((ns > 0) & (nc > 0), worth, 0.0)
     p, q = max(bad, 1e-9), max(null, 1e-9)
     sprt += kc * math.log(p / q) + (nc - kc) * math.log((1 - p) / (1 - q))
-    for held, log, ready in ((result.told, told, enough), (result.sprt, sprt, True)):
-        new = (held[on] == 0) & (log >= limit) & ready
+    for held, log, least, ready in ((result.told, told, limit, enough), (result.sprt, sprt, min(limit, MISS), True)):
+        new = (held[on] == 0) & (log >= (least if good else limit)) & ready
         held[on[new]] = sent[new]
 
 
@@ -354,8 +356,7 @@ def _errors(results: list[Result], outcome: int, allowed: float) -> list[str]:
     lines = ["| canary | share | upper end of its 99 % interval | allowed |", "|---|---|---|---|"]
     for result in results:
         share, high = result.share(outcome)
-        mark = "" if high <= allowed else " (above)"
-        lines.append(f"| {result.scene.name} | {share:.2%} | {high:.2%}{mark} | {allowed:.1%} |")
+        lines.append(f"| {result.scene.name} | {share:.2%} | {high:.2%} | {allowed:.1%} |")
     return lines
 
 
@@ -363,12 +364,14 @@ def _times(results: list[Result], word: str) -> list[str]:
     head = ("canary", word, "requests until then: median (90 %)", "of which the canary's", "harmed",
             "told both rates", "ratio", "Wald's test, told both")  # fmt: skip
     outcome = 1 if word == "aborted" else 2
+    shown = [at for at, column in enumerate(head) if column != "harmed" or outcome == 1]
+    head = tuple(head[at] for at in shown)
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for result in results:
         share, _ = result.share(outcome)
         at = result.outcome == outcome
         if not at.any():
-            lines.append(f"| {result.scene.name} | {share:.1%} |" + " – |" * 6)
+            lines.append(f"| {result.scene.name} | {share:.1%} |" + " – |" * (len(head) - 2))
             continue
         middle, late, mine = (
             np.median(result.total[at]),
@@ -383,7 +386,8 @@ def _times(results: list[Result], word: str) -> list[str]:
             f"{share:.1%}", f"{middle:,.0f} ({late:,.0f})", f"{mine:,.0f}", f"{harm:,.1f}" if harm else "–",
             f"{told:,.0f}", f"{middle / told:.2f}", f"{wald:,.0f}",
         )  # fmt: skip
-        lines.append(f"| {result.scene.name} | {' | '.join(cells_).replace('nan', '–')} |")
+        every = (result.scene.name, *cells_)
+        lines.append(f"| {' | '.join(every[at] for at in shown).replace('nan', '–')} |")
     return lines
 
 
@@ -419,7 +423,8 @@ def main(argv: list[str] | None = None, say: Callable[[str], None] = print) -> d
     jobs = [(name, replace(scene, seed=at)) for name, each in wanted.items() for at, scene in enumerate(each)]
     # rows that are long and rare first, so that no core waits for the last; a median needs fewer rollouts than a rate
     jobs.sort(key=lambda job: job[0] not in ("aborts", "successes"))
-    sizes = [rollouts if name in ("aborts", "successes") else min(rollouts, 1000) for name, _ in jobs]
+    most = {"aborts": rollouts, "successes": rollouts, "broken": 2000}
+    sizes = [min(rollouts, most.get(name, 1000)) for name, _ in jobs]
     results: dict[str, list[Result]] = {name: [] for name in scenes(1)}
     rules = asked.only is None or "rules" in asked.only
     with ProcessPoolExecutor(asked.jobs) as pool:

@@ -21,12 +21,14 @@ from dataclasses import dataclass
 import numpy as np
 from canary_twin import Array, Metric, Twin
 
+from modelyard.rollout.analysis import SPENT
+
 LOOK_S = 5
 """Seconds between two looks of ours."""
 LONGEST_S = 3600
 WAIT_S = 1800
 """Our `maxDuration` for a step's verdict."""
-ALARM, SUCCESS = 2 / 0.01, math.log(1 / 0.05)
+ALARM, SUCCESS = 2 / 0.01, -math.log(SPENT * 0.05)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from modelyard.rollout import bets, bursts, streams
-from modelyard.rollout.analysis import _CARRIED
+from modelyard.rollout.analysis import _CARRIED, SPENT
 from modelyard.rollout.evidence import SURGE
 from modelyard.statistics.evalues import _EDGE, _HALVINGS, Block
 
@@ -109,7 +109,7 @@ class Twin:
         self.alarm_e = np.ones(rollouts)
         self.success = np.zeros(rollouts)
         self.excess, self.weight, self.surge = np.zeros(rollouts), np.zeros(rollouts), np.zeros(rollouts)
-        self.cap = -math.log(miss_rate) + _CARRIED
+        self.cap = -math.log(SPENT * miss_rate) + _CARRIED
         steps = np.array(metric.bounds)
         limits = np.searchsorted(steps, steps * (1 + metric.margin) * bets.SLACK, "right") - 1
         self.reach = np.maximum(np.arange(len(steps)), limits)

@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from modelyard.errors import ModelyardError
-from modelyard_cli import caring, gates, laptop, releasing, running, starting
+from modelyard_cli import caring, explaining, gates, laptop, releasing, running, starting
 from modelyard_cli.wiring import in_cluster
 
 EXIT_CODES = (
@@ -85,6 +85,7 @@ COMMANDS: tuple[tuple[Callable[..., None], str], ...] = (
 )
 ROLLOUT: tuple[tuple[Callable[..., None], str], ...] = (
     (releasing.status, "modelyard rollout status --output json"),
+    (explaining.explain, "modelyard rollout explain --to analysis.svg"),
     (releasing.promote_now, "modelyard rollout promote"),
     (releasing.pause, "modelyard rollout pause"),
     (releasing.resume, "modelyard rollout resume"),

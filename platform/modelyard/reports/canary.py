@@ -8,26 +8,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
-from modelyard.errors import BadInput
 from modelyard.reports.canvas import ACCENT, BAD, GOOD, LINE, MUTED, PAPER, WIDTH, svg
 from modelyard.reports.markup import Markup
 from modelyard.rollout.analysis import alarm_threshold, success_threshold
-from modelyard.rollout.evidence import Evidence, Mark
-from modelyard.spec.codec import from_data
+from modelyard.rollout.evidence import Mark
+from modelyard.rollout.explain import evidence_of
 from modelyard.spec.rollout import ModelRollout, Phase
 
 LEFT, RIGHT = 0.07, 0.985
 _WEIGHT = re.compile(r"Weight(\d+)")
-
-
-def evidence_of(rollout: ModelRollout) -> Evidence | None:
-    """The analysis' checkpoint; None where there is none, or one of another time that this code cannot read."""
-    if not rollout.status.analysis:
-        return None
-    try:
-        return from_data(Evidence, rollout.status.analysis)
-    except BadInput:
-        return None
 
 
 def weights_of(rollout: ModelRollout) -> tuple[tuple[float, int], ...]:

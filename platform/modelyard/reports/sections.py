@@ -13,6 +13,7 @@ from modelyard.reports.markup import Markup, el, join
 from modelyard.reports.summary import tone
 from modelyard.reports.view import RunView
 from modelyard.rollout.analysis import progress
+from modelyard.rollout.explain import evidence_of
 from modelyard.spec.gates import comparisons
 from modelyard.verdict import Reason, Verdict
 
@@ -215,7 +216,7 @@ def rollout(view: RunView) -> Markup | str:
     attempt = view.rollout
     if attempt is None:
         return "No rollout was made."
-    evidence = canary.evidence_of(attempt)
+    evidence = evidence_of(attempt)
     previous = attempt.spec.previous.get("version")
     against = f" beside version {previous}" if previous else ", the first of its model"
     drawn = canary.weights_and_evidence(attempt)

@@ -180,7 +180,7 @@ def test_surely_worse_but_within_the_margin_is_not_failed():
 def test_all_metrics_share_the_risk_of_a_false_alarm():
     assert analysis.alarm_threshold(ERRORS_ONLY) == pytest.approx(math.log(1 / 0.01))
     assert analysis.alarm_threshold(BOTH) == pytest.approx(math.log(2 / 0.01))
-    assert analysis.success_threshold(BOTH) == pytest.approx(math.log(1 / 0.05))
+    assert analysis.success_threshold(BOTH) == pytest.approx(math.log(1 / 0.05 / analysis.SPENT))
 
 
 def test_one_metric_that_is_not_yet_sure_holds_the_verdict_back():
@@ -268,7 +268,7 @@ def test_max_duration_with_too_little_evidence_is_inconclusive_and_says_how_far_
     evidence = _fed(_steady(6), spec)
     said = analysis.verdict(evidence, spec, now=10.0)
     assert (said.outcome, said.reason) == (Outcome.INCONCLUSIVE, Reason.MAX_DURATION)
-    assert "of 20" in said.message
+    assert "of 23.5" in said.message
 
 
 def test_max_duration_counts_from_where_the_waiting_began():
