@@ -67,8 +67,11 @@ class Verdict:
     """An outcome, why, and both sides of the comparison in words."""
 
     outcome: Outcome
+    """What it came to."""
     reason: Reason
+    """Why, as a constant."""
     message: str
+    """Why, in words, with both sides of the comparison."""
 
     @property
     def lets_through(self) -> bool:
