@@ -17,7 +17,7 @@ STILL_S = 1.0
 PATIENCE_S = 10.0
 ENOUGH = 20
 """Requests that show a share."""
-SIGMAS = 4.0
+SIGMAS = 3.0
 
 
 @record
@@ -53,6 +53,8 @@ def weighed(trial: Trial, counts: Mapping[str, int], now: float) -> tuple[Trial,
     if any(now - moved[arm] < STILL_S for arm in idle):
         return trial, False
     live = [arm for arm, weight in trial.weights.items() if weight]
+    if any(arm in counts and arm not in trial.counts for arm in live):
+        return replace(trial, window=now, counts=dict(trial.last)), False  # its first word: compare from here on
     seen = {arm: counts[arm] - trial.counts[arm] for arm in live if arm in counts and arm in trial.counts}
     total = sum(seen.values())
     if len(live) < 2 or total < ENOUGH or len(seen) < len(live):
