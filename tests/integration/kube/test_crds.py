@@ -82,7 +82,7 @@ REFUSED: Mapping[str, Refusal] = {
         {"autoscaling": {"maxReplicas": 3, "metric": {"type": "Prometheus", "prometheus": NOTHING}}},
         "threshold must be more than 0",
     ),
-    "a batch delay that cannot act": ({"runtime": {"torchServe": {"maxBatchDelay": "5ms"}}}, "cannot act with batchSize"),
+    "a batch delay that cannot act": ({"runtime": {"torchServe": {"maxBatchDelay": "5ms"}}}, "greater batchSize"),
     "weights that do not ascend": (steps({"setWeight": 50}, {"setWeight": 25}), "weights must ascend"),
     "a weight twice": (steps({"setWeight": 50}, {"setWeight": 50}), "weights must ascend"),
     "a weight above 100": (steps({"setWeight": 101}), "less than or equal to 100"),
