@@ -243,6 +243,25 @@ def spawn(
     return Child(process, words, log, guarded=not detached)
 
 
+def shorten(log: Path, *, most: int = 10_000_000) -> bool:
+    """Bound a log that a running child writes: what it holds beyond `most` bytes moves to `<log>.1`, its last half only.
+
+    The child goes on in the same file, since `spawn` opens logs for appending. A line that it writes in the very moment
+    may be lost. Gives whether the log was too long.
+    """
+    try:
+        with log.open("rb+") as file:
+            size = file.seek(0, os.SEEK_END)
+            if size <= most:
+                return False
+            file.seek(size - most // 2)
+            log.with_name(f"{log.name}.1").write_bytes(file.read())
+            file.truncate(0)
+    except FileNotFoundError:
+        return False
+    return True
+
+
 def die_with_parent() -> None:
     """Ask the kernel to end this process when the thread that forked it ends; for workers that others start for us."""
     parent = os.getppid()

@@ -7,6 +7,7 @@ import inspect
 import json
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -18,6 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from modelyard.model import defaults
 from modelyard.model.facts import Facts, RecipeError, RequestError
+from modelyard.model.scope import Scope
 
 Batch = Mapping[str, Any]
 Example = Mapping[str, Any]
@@ -31,7 +33,13 @@ class Loaded:
         self.recipe = recipe
         self.facts = facts
         self.where = where
+        self.scope: Scope | None = None
+        """Where its code is imported from, when it shares the process with others."""
         self._inputs: WeakKeyDictionary[nn.Module, dict[tuple[str, ...], list[str]]] = WeakKeyDictionary()
+
+    def in_sight(self) -> AbstractContextManager[None]:
+        """While inside, what the recipe's code imports is its own."""
+        return self.scope.in_sight() if self.scope else nullcontext()
 
     def defines(self, method: str) -> bool:
         """Whether the recipe has this optional method itself."""

@@ -122,7 +122,8 @@ class Predictor:
         """
         if not rows:
             return []
-        predictions = self.recipe.predict(self.outputs(rows))
+        with self.recipe.in_sight():
+            predictions = self.recipe.predict(self.outputs(rows))
         if len(predictions) != len(rows):
             raise RecipeError(
                 f"{self.recipe.where}.predict gave {len(predictions)} predictions for {len(rows)} examples",
@@ -147,6 +148,10 @@ class Predictor:
 
         One bad request never fails the others.
         """
+        with self.recipe.in_sight():
+            return self._answers(requests)
+
+    def _answers(self, requests: Sequence[bytes | Row]) -> list[Any]:
         answers: list[Any] = [_attempt(self.recipe.preprocess, request) for request in requests]
         good = [index for index, row in enumerate(answers) if not isinstance(row, Exception)]
         rows = [answers[index] for index in good]

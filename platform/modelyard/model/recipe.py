@@ -8,11 +8,9 @@ never mix: inside `recipe_in` only its own folder is importable, and on the way 
 import importlib
 import importlib.util
 import inspect
-import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path, PurePosixPath
 from types import ModuleType
 from typing import Any, Protocol
@@ -21,6 +19,7 @@ from torch import Tensor, nn
 
 from modelyard.model.facts import Facts, RecipeError, RequestError
 from modelyard.model.loaded import Loaded, place
+from modelyard.model.scope import Scope, lies_in
 
 __all__ = ["Facts", "Loaded", "Recipe", "RecipeError", "RequestError", "open_recipe", "recipe_in"]
 
@@ -46,9 +45,6 @@ class Recipe(Protocol):
         """One number to be made small; with a parameter `label_smoothing` it takes train.labelSmoothing."""
 
 
-_open_folders: list[Path] = []
-
-
 def open_recipe(folder: Path, use: str, arguments: Mapping[str, Any], facts: Facts) -> Loaded:
     """Open a recipe for the rest of this process: for trainer ranks and handlers, which open one.
 
@@ -61,16 +57,16 @@ def open_recipe(folder: Path, use: str, arguments: Mapping[str, Any], facts: Fac
     Raises:
         RecipeError: no such file or class, it does not import, lacks a method, or does not take the arguments.
     """
+    Scope(folder).open()
+    return _opened(folder, use, arguments, facts)
+
+
+def _opened(folder: Path, use: str, arguments: Mapping[str, Any], facts: Facts) -> Loaded:
     if use in BUILT_IN:
         module_name, class_name = BUILT_IN[use].split(":")
         return _made(getattr(importlib.import_module(module_name), class_name), use, arguments, facts)
     file, class_name = _parts(folder, use)
-    root = folder.resolve()
-    if str(root) not in sys.path:
-        sys.path.insert(0, str(root))
-    if root not in _open_folders:
-        _open_folders.append(root)
-    module = _module(root, file)
+    module = _module(folder.resolve(), file)
     cls = getattr(module, class_name, None)
     if not inspect.isclass(cls):
         classes = [name for name, value in vars(module).items() if _is_own_class(value, module)]
@@ -90,40 +86,14 @@ def recipe_in(folder: Path, use: str, arguments: Mapping[str, Any], facts: Facts
     Raises:
         RecipeError: as `open_recipe`.
     """
-    path_before, folders_before = list(sys.path), list(_open_folders)
-    hidden = _take_away(folders_before)
-    sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() not in folders_before]
-    _open_folders.clear()
+    scope = Scope(folder)
+    scope.open()
     try:
-        yield open_recipe(folder, use, arguments, facts)
+        loaded = _opened(folder, use, arguments, facts)
+        loaded.scope = scope
+        yield loaded
     finally:
-        _take_away([folder.resolve()])
-        sys.modules.update(hidden)
-        sys.path[:] = path_before
-        _open_folders[:] = folders_before
-        importlib.invalidate_caches()
-
-
-def _take_away(folders: list[Path]) -> dict[str, ModuleType]:
-    """Remove the modules that came from these folders, and give them back."""
-    taken = {
-        name: module for name, module in list(sys.modules.items()) if any(_lies_in(module, root) for root in folders)
-    }
-    for name in taken:
-        del sys.modules[name]
-    return taken
-
-
-def _lies_in(module: ModuleType, root: Path) -> bool:
-    origin = getattr(module, "__file__", None)
-    places = [origin] if origin else list(getattr(module, "__path__", []) or [])
-    return any(_real(os.path.dirname(place)).is_relative_to(root) for place in places if isinstance(place, str))  # noqa: PTH120
-
-
-@cache
-def _real(folder: str) -> Path:
-    """Asked of every loaded module, thousands of them in a few hundred folders."""
-    return Path(folder).resolve()
+        scope.close()
 
 
 def _parts(folder: Path, use: str) -> tuple[str, str]:
@@ -148,7 +118,7 @@ def _module(root: Path, file: str) -> ModuleType:
     name = ".".join(PurePosixPath(file).with_suffix("").parts)
     there = sys.modules.get(name)
     if there is not None:
-        if _lies_in(there, root):
+        if lies_in(there, root):
             return there
         raise RecipeError(f"{file} is named like the module {name!r} that is in use already", do="rename the file")
     importlib.invalidate_caches()
@@ -165,7 +135,7 @@ def _module(root: Path, file: str) -> ModuleType:
         raise RecipeError(f"{file} ends the program when it is imported", do="guard it with __main__") from error
     finally:
         sys.dont_write_bytecode = writes_bytecode
-    if not _lies_in(module, root):
+    if not lies_in(module, root):
         sys.modules.pop(name, None)
         raise RecipeError(f"{file} is named like an installed module {name!r}", do="rename the file")
     return module

@@ -1,14 +1,16 @@
 """The laptop's services as a run needs them: started together, in the background, while the first stages work."""
 
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from pathlib import Path
+from typing import Any, cast
 
 import psutil
 
-from modelyard.errors import BadInput
+from modelyard.errors import BadInput, Unavailable
 from modelyard.registry.port import Registry
 from modelyard.rollout.laptop import yard
 from modelyard.rollout.laptop.listening import is_free
@@ -16,6 +18,9 @@ from modelyard.rollout.laptop.records import FileRecords
 from modelyard.rollout.ports import Records
 from modelyard.spec.project import ModelProject
 from modelyard.training.job import Tracking
+
+_PATIENCE_S = 60.0
+"""MLflow takes seconds to start, more on a busy machine."""
 
 
 def check_port(home: Path, project: ModelProject) -> None:
@@ -48,6 +53,32 @@ def _listening(pid: int) -> set[int]:
     return set()
 
 
+class _Patient:
+    """A registry that is asked again while it is away and the yard, which starts it again, is there.
+
+    Each of a registry's verbs may be repeated.
+    """
+
+    def __init__(self, registry: Registry, alive: Callable[[], bool]) -> None:
+        self._registry = registry
+        self._alive = alive
+
+    def __getattr__(self, verb: str) -> Callable[..., Any]:
+        ask = getattr(self._registry, verb)
+
+        def asked(*given: Any, **named: Any) -> Any:
+            ends = time.monotonic() + _PATIENCE_S
+            while True:
+                try:
+                    return ask(*given, **named)
+                except Unavailable:
+                    if time.monotonic() > ends or not self._alive():
+                        raise
+                    time.sleep(0.5)
+
+        return asked
+
+
 class LaptopServices:
     """MLflow, the router and the rollout loop of one project folder."""
 
@@ -73,7 +104,7 @@ class LaptopServices:
         """The registry, once MLflow is up."""
         from modelyard.registry.mlflow import MLflowRegistry  # noqa: PLC0415 - its import takes seconds
 
-        return MLflowRegistry(self._addresses().mlflow)
+        return cast("Registry", _Patient(MLflowRegistry(self._addresses().mlflow), self.alive))
 
     def records(self) -> Records:
         """Wishes and attempts of this folder."""

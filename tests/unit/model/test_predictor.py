@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import nn
 
 from modelyard.model.facts import RecipeError, RequestError
 from modelyard.model.predictor import FolderError, Predictor, write_model_folder
+from modelyard.storage.code import pack
 
 
 class Net(nn.Module):
@@ -144,8 +146,6 @@ def test_two_versions_of_one_file_never_mix(tmp_path: Path) -> None:
     recipe = (tmp_path / "old" / "Polite" / "src" / "recipe.py").read_text()
     (new_code / "recipe.py").write_text(recipe.replace("POLITE +", "POLITE + 'surely ' +"))
     (new_code / "names.py").write_text('POLITE = "now "\n')
-    from modelyard.storage.code import pack
-
     new = model_folder(tmp_path / "new2", "Polite", code=pack(new_code, tmp_path / "packed").path)
     with Predictor.load(old, work=tmp_path / "work") as first:
         with Predictor.load(new, work=tmp_path / "work") as second:
@@ -176,3 +176,63 @@ def test_a_failed_load_leaves_no_code_behind(tmp_path: Path) -> None:
 def test_a_float64_image_gives_the_outputs_of_its_float32(predictor: Predictor) -> None:
     rows = [{"image": image_of(0)}], [{"image": image_of(0).astype(np.float64)}]
     torch.testing.assert_close(*(predictor.outputs(row) for row in rows))
+
+
+LAZY = """
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(64, 3)
+
+    def forward(self, image):
+        return self.linear(image.flatten(1))
+
+
+class Lazy:
+    def model(self):
+        return Net()
+
+    def loss(self, outputs, batch):
+        return nn.functional.cross_entropy(outputs, batch["label"])
+
+    def postprocess(self, prediction):
+        from words import WORD
+
+        return {"answer": WORD}
+"""
+
+
+def _saying(tmp_path: Path, word: str) -> Predictor:
+    source = tmp_path / word
+    source.mkdir()
+    (source / "recipe.py").write_text(LAZY)
+    (source / "words.py").write_text(f"WORD = {word!r}\n")
+    folder = model_folder(tmp_path / f"{word}-model", "Lazy", code=pack(source, tmp_path / "packed").path)
+    return Predictor.load(folder, work=tmp_path / "work")
+
+
+def test_two_that_stay_open_each_import_their_own_module_whoever_came_first(tmp_path: Path) -> None:
+    """Two champions in one notebook: what a method imports when it is called is its own version's, not the last's."""
+    first, second = _saying(tmp_path, "one"), _saying(tmp_path, "two")
+    try:
+        told = [one.answer(request_of(0))["answer"] for one in (first, second, first, second)]
+        assert told == ["one", "two", "one", "two"]
+        first.close()  # not in the order in which they came
+        assert second.answer(request_of(0)) == {"answer": "two"}
+    finally:
+        first.close()
+        second.close()
+    assert not {"recipe", "words"} & set(sys.modules)
+    assert not [entry for entry in sys.path if entry.startswith(str(tmp_path))]
+
+
+def test_two_that_stay_open_answer_from_many_threads(tmp_path: Path) -> None:
+    with _saying(tmp_path, "one") as first, _saying(tmp_path, "two") as second:
+        both = {"one": first, "two": second}
+        with ThreadPoolExecutor(4) as pool:
+            asked = ["one", "two"] * 20
+            told = list(pool.map(lambda name: both[name].answer(request_of(0))["answer"], asked))
+    assert told == asked

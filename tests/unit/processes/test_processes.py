@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from modelyard.errors import BadInput, Unavailable
-from modelyard.processes import free_port, spawn, wait_until
+from modelyard.processes import free_port, shorten, spawn, wait_until
 
 pytestmark = pytest.mark.process
 SLEEPER = "import time, sys; print('up', flush=True); time.sleep(600)"
@@ -151,3 +151,19 @@ def test_a_command_that_is_not_there_is_refused_by_name(tmp_path: Path) -> None:
 
 def test_free_ports_differ() -> None:
     assert len({free_port() for _ in range(50)}) == 50
+
+
+def test_a_log_is_shortened_under_the_child_that_writes_it(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    code = "import itertools, sys, time\nfor n in itertools.count(): print(f'{n:099}', flush=True); time.sleep(n > 999)"
+    child = spawn(python(code), log=log)
+    words(log, 1000)
+    assert shorten(log, most=10_000)
+    kept = (tmp_path / "log.1").read_text()
+    assert len(kept) == 5_000
+    assert int(kept.splitlines()[-1]) >= 999
+    after = words(log, 1)
+    assert int(after[0]) == int(kept.splitlines()[-1]) + 1, "it goes on where the kept lines end"
+    assert not shorten(log, most=10_000)
+    assert not shorten(tmp_path / "none")
+    child.stop()

@@ -1,6 +1,7 @@
 """Where the laptop's services keep what they know: the one place that spells paths."""
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,6 +48,11 @@ class Home:
     def logs(self) -> Path:
         """Logs of everything that runs here."""
         return self.path / "logs"
+
+    def every_log(self) -> Iterator[Path]:
+        """The logs there are: of the services, and of each server."""
+        yield from self.logs.glob("*.log")
+        yield from self.arms.glob("*/*/*/*.log")
 
     @property
     def yard(self) -> Path:

@@ -21,7 +21,7 @@ from typing import IO
 import structlog
 
 from modelyard.errors import Busy, ModelyardError, Unavailable
-from modelyard.processes import Child
+from modelyard.processes import Child, shorten
 from modelyard.registry.history import History
 from modelyard.registry.server import start_mlflow
 from modelyard.rollout.laptop.arms import LaptopArms
@@ -37,6 +37,7 @@ from modelyard.rollout.ports import World
 from modelyard.spec.deployment import DeploymentSpec
 
 _WATCH_S = 0.2
+_SHORTEN_S = 10.0
 
 log = structlog.get_logger()
 
@@ -53,6 +54,7 @@ class Services:
         self._port = kept_port(home.path / "mlflow.port")
         self._mlflow: Child | None = None
         self._trouble: ModelyardError | None = None
+        self._shorten_at = 0.0
         self._arms: LaptopArms | None = None
         self.mlflow = f"http://{LOOPBACK}:{self._port}"
         self.router = EnvoyRouter(home.router, log=home.logs / "envoy.log")
@@ -107,6 +109,10 @@ class Services:
             self._start_mlflow()
         self.router.start()
         self.arms.forget(keep=self.world.records.keys())
+        if time.monotonic() > self._shorten_at:
+            self._shorten_at = time.monotonic() + _SHORTEN_S
+            for log_file in self._home.every_log():
+                shorten(log_file)
 
     @property
     def addresses(self) -> dict[str, str] | None:

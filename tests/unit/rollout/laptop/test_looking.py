@@ -3,12 +3,14 @@
 import threading
 import time
 from itertools import pairwise
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from modelyard.errors import Conflict, Unavailable
 from modelyard.processes import wait_until
+from modelyard.rollout.laptop.home import Home
 from modelyard.rollout.laptop.looking import Loop
 
 
@@ -125,3 +127,12 @@ def test_waking_a_deployment_that_is_gone_does_no_harm(looks):
     assert loop.turn(100.0) > 0
     idle(loop)
     assert looks.seen == ["default/a"]
+
+
+def test_every_log_of_a_yard_is_known(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    server = home.arms / "default~digits" / "a1" / "123" / "server.log"
+    for log in (home.logs / "envoy.log", server):
+        log.parent.mkdir(parents=True)
+        log.touch()
+    assert set(home.every_log()) == {home.logs / "envoy.log", server}
