@@ -27,10 +27,10 @@ $(VENV)/.ready: requirements/lock.txt requirements/torch-$(TORCH).txt requiremen
 demo: setup ## Three versions of a model, from data to live traffic, with a bad one rolled back (state in .modelyard/demo)
 	@$(BIN)/python examples/digits/demo.py
 
-test: setup cluster ## Every test that this machine can run; the last two are the demo and the walkthrough, one after the other
-	@$(PYTEST) -n 2 -m "not process" -q
-	@$(PYTEST) -n 2 -m process --ignore tests/e2e -q
-	@$(PYTEST) tests/e2e -q
+# One worker more than two cores, since tests of processes often wait; each file is one worker's, with its servers.
+test: setup cluster ## Every test that this machine can run; the last one is the demo, alone
+	@$(PYTEST) -n 3 --dist loadfile --no-loadscope-reorder --ignore tests/e2e/test_demo.py -q
+	@$(PYTEST) tests/e2e/test_demo.py -q
 
 cluster: setup ## Build the Kubernetes API server that tests use, once, from Go modules (about six minutes; needs Go)
 	@$(BIN)/python -m tests.cluster.build

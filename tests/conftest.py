@@ -1,13 +1,31 @@
 """What all tests share."""
 
+import os
 import signal
 import threading
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: tests run beside each other, threads of one would spin
+
 import pytest
+from hypothesis import HealthCheck, settings
 from tests.cluster import fixtures
 from tests.cluster.fixtures import cluster, namespace
 
 __all__ = ["cluster", "namespace"]
+
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first, so that at the end short ones keep every worker busy (`make test` deals out whole files)."""
+    ranks: dict[object, int] = {}
+    for item in items:
+        rank = 0 if item.get_closest_marker("slow") else 1 if item.get_closest_marker("process") else 2
+        ranks[item.path] = min(rank, ranks.get(item.path, 2))
+    items.sort(key=lambda item: ranks[item.path])
 
 
 def pytest_configure() -> None:

@@ -1,7 +1,7 @@
 """Whatever people and faults do, in whatever order: what always holds, holds; and when faults stop, it comes to rest.
 
 `FakeWorld` refuses acts that must never happen (`_may_retire`, `_may_write`, weights of arms that are not there), also
-from a loop that decided long ago. 500 examples here; `HYPOTHESIS_PROFILE=nightly` runs 10,000.
+from a loop that decided long ago. 240 examples here; `HYPOTHESIS_PROFILE=nightly` runs 10,000.
 """
 
 import os
@@ -301,7 +301,7 @@ def strategy(steps: str) -> Strategy:
 
 
 NIGHTLY = os.environ.get("HYPOTHESIS_PROFILE") == "nightly"
-EXAMPLES = 10_000 if NIGHTLY else int(os.environ.get("EXAMPLES", "500"))
+EXAMPLES = 10_000 if NIGHTLY else int(os.environ.get("EXAMPLES", "240"))
 
 
 class FirstRollouts(Rollouts):
