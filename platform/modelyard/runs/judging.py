@@ -8,18 +8,20 @@ from typing import Any
 from modelyard.data.golden import golden_data, prepare_golden
 from modelyard.data.prepare import PreparedData, source_digest
 from modelyard.evaluation.evaluate import SHOWN, evaluate
-from modelyard.evaluation.evidence import Beside, Evidence, Golden
+from modelyard.evaluation.evidence import Beside, Evidence, Folds, Golden, folds_key
 from modelyard.evaluation.gate import GateReport, gate
 from modelyard.evaluation.report import EvaluationReport
 from modelyard.model.predictor import digest_of
 from modelyard.registry.port import Registry
 from modelyard.runs.champion import Champion, version_of
+from modelyard.runs.folds import cross_validated
 from modelyard.runs.stages import Stage
 from modelyard.runs.walk import Result, Walk
 from modelyard.spec.codec import to_data, to_json
-from modelyard.spec.gates import GateRule
+from modelyard.spec.gates import CrossValidation, GateRule
 from modelyard.spec.project import ModelProject
 from modelyard.storage.atomic import write_text
+from modelyard.training.job import TrainJob
 from modelyard.verdict import Verdict
 
 EVIDENCE = "evidence.json"
@@ -41,6 +43,8 @@ class Judging:
     base: Path
     registry: Callable[[], Registry]
     data: Result[PreparedData]
+    job: Callable[[], TrainJob]
+    """The run's training, for rules by which it is repeated."""
 
     def report(self, model: Path, split: str = "test", *, most: int | None = None) -> Result[EvaluationReport]:
         """The evaluation of one model on one split: made once for each pair of digests."""
@@ -73,6 +77,7 @@ class Judging:
         anchors: dict[str, EvaluationReport | Verdict] = {}
         splits: dict[str, EvaluationReport] = {}
         golden: dict[str, Golden] = {}
+        folds: dict[str, Folds] = {}
         for rule in rules:
             if rule.not_worse_than_anchor is not None:
                 number = rule.not_worse_than_anchor.version
@@ -84,7 +89,14 @@ class Judging:
             if rule.no_regression_on is not None:
                 name = rule.no_regression_on
                 golden[name], keys[name] = self._golden(name, model, champion)
-        return Beside(anchors=anchors, splits=splits, golden=golden), keys
+            if rule.cross_validated is not None:
+                name = folds_key(rule.cross_validated)
+                folds[name] = self._folds(rule.cross_validated)
+                keys[name] = [one.model for one in folds[name].reports]
+        return Beside(anchors=anchors, splits=splits, golden=golden, folds=folds), keys
+
+    def _folds(self, asked: CrossValidation) -> Folds:
+        return cross_validated(asked, walk=self.walk, project=self.project, data=self.data, job=self.job())
 
     def _anchor(self, number: str) -> tuple[EvaluationReport | Verdict, Any]:
         found = version_of(self.registry(), self.project, number, into=self.walk.state / "champions")

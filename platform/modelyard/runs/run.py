@@ -109,24 +109,16 @@ class Way:
         walk, spec = self.walk, self.project.train
         began = walk.begin(Stage.TRAIN)
 
+        job = self.training(data)
+
         def act(out: Path) -> TrainedModel:
-            job = TrainJob(
-                train=spec,
-                data=str(data.folder),
-                data_fingerprint=data.value.fingerprint,
-                code=str(self.code.path),
-                code_digest=self.code.digest,
-                weights=weights,
-                metrics=self.project.metrics,
-            )
             return train(job, out=out, progress=walk.progress(Stage.TRAIN), tracking=self.services.tracking)
 
-        weights = self.initial_weights()
         settings = {
             "train": to_data(spec),
             "data": data.value.fingerprint,
             "code": self.code.digest,
-            "weights": weights.digest if weights else None,
+            "weights": job.weights.digest if job.weights else None,
             "declared": self.declared() if spec.early_stopping else {},
         }
         result = walk.result(Stage.TRAIN, TrainedModel, settings, act, resumable=True)
@@ -136,6 +128,18 @@ class Way:
             told += f", validation loss {result.value.epochs[-1].validation_loss:.4f}"
         walk.note(Stage.TRAIN, began=began, result=result, message=told)
         return result
+
+    def training(self, data: Result[PreparedData]) -> TrainJob:
+        """What is to be trained."""
+        return TrainJob(
+            train=self.project.train,
+            data=str(data.folder),
+            data_fingerprint=data.value.fingerprint,
+            code=str(self.code.path),
+            code_digest=self.code.digest,
+            weights=self.initial_weights(),
+            metrics=self.project.metrics,
+        )
 
     def initial_weights(self) -> Weights | None:
         """The weights that `initialize` names, as a file with its digest."""
@@ -174,6 +178,7 @@ class Way:
             base=self.base,
             registry=self.services.registry,
             data=data,
+            job=lambda: self.training(data),
         )
 
     def gate(self, data: Result[PreparedData], model: Path) -> Champion:

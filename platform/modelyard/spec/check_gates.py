@@ -149,6 +149,10 @@ def _folds(project: ModelProject, rule: GateRule, folds: CrossValidation, here: 
     if folds.folds * folds.repeats > MOST_FOLDS:
         message = f"{folds.folds} × {folds.repeats} trainings are more than {MOST_FOLDS}"
         yield Problem(field=here, message=message)
+    start = project.train.initialize
+    if start is not None and start.from_.startswith("models:/"):
+        message = f"cannot act on a training that begins from {start.from_}, which has seen what is held out"
+        yield Problem(field=here, message=message)
     if project.data.splits.time:
         message = "cannot act on data that is split by time: a model must not learn from the future"
         yield Problem(field=here, message=message)

@@ -284,6 +284,12 @@ def test_a_recipe_is_not_cross_validated_on_data_split_by_time() -> None:
         parse_project_text(GOOD, overrides={"data.splits.time": "day", "gates.0": rule})
 
 
+def test_a_recipe_is_not_cross_validated_from_weights_that_have_seen_everything() -> None:
+    rule = "{metric: accuracy, atLeast: 0.5, crossValidated: {}}"
+    with pytest.raises(BadSpec, match="begins from models:/digits@champion, which has seen what is held out"):
+        parse_project_text(GOOD, overrides={"train.initialize": "{from: models:/digits@champion}", "gates.0": rule})
+
+
 def test_a_metric_of_the_recipe_is_not_judged_by_slice() -> None:
     rule = "{metric: within-one, atLeast: 0.5, slice: hour}"
     with pytest.raises(BadSpec, match="within-one is the recipe's own and not measured by slice"):
