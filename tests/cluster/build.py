@@ -3,13 +3,14 @@
     python -m tests.cluster.build              what the tests need: about six minutes on two cores, later nothing
     python -m tests.cluster.build kwok ...     others by name
 
-The cache is `${XDG_CACHE_HOME:-~/.cache}/modelyard/cluster/<binary>-<key>/`; the key is what the module files and the
+The cache is `${XDG_CACHE_HOME:-~/.cache}/modelyard/cluster/<name>-<key>/`; the key is what the module files and the
 flags contain. Other keys of a binary are removed when a new one was built, so the cache holds one of each. A build that
 was interrupted goes on where it was: Go keeps what it compiled.
 """
 
 import fcntl
 import hashlib
+import json
 import os
 import shutil
 import signal
@@ -23,6 +24,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+import yaml
 
 HERE: Final = Path(__file__).parent
 DEADLINE_S: Final = 1500.0
@@ -55,6 +58,17 @@ BINARIES: Final[Mapping[str, Binary]] = {
     "kube-scheduler": Binary("kubernetes", "k8s.io/kubernetes/cmd/kube-scheduler", _KUBERNETES),
     "kwok": Binary("kwok", "sigs.k8s.io/kwok/cmd/kwok"),
 }
+DEFINITIONS: Final[Mapping[str, str]] = {
+    "sigs.k8s.io/gateway-api": "config/crd/standard/gateway.networking.k8s.io_httproutes.yaml",
+    "github.com/envoyproxy/gateway": (
+        "charts/gateway-helm/charts/crds/crds/generated/gateway.envoyproxy.io_backendtrafficpolicies.yaml"
+    ),
+    "github.com/kedacore/keda/v2": "config/crd/bases/keda.sh_scaledobjects.yaml",
+    "github.com/prometheus-operator/prometheus-operator": (
+        "example/prometheus-operator-crd/monitoring.coreos.com_podmonitors.yaml"
+    ),
+}
+"""Where the kinds of others that we write are defined: module → file in it."""
 NEEDED: Final = ("etcd", "kube-apiserver", "kube-controller-manager", "kubectl")
 """By the tests; the scheduler and kwok by the benchmark of scale."""
 
@@ -68,10 +82,18 @@ def cache() -> Path:
 def place(name: str) -> Path:
     """Where this binary is, or will be."""
     binary = BINARIES[name]
-    pins = b"".join((HERE / binary.module / file).read_bytes() for file in ("go.mod", "go.sum"))
-    machine = f"{sys.platform} {os.uname().machine} {binary.package} {binary.flags}"
-    key = hashlib.sha256(pins + machine.encode()).hexdigest()[:16]
-    return cache() / f"{name}-{key}" / name
+    return cache() / f"{name}-{_key(binary.module, binary.package, binary.flags)}" / name
+
+
+def definitions() -> Path:
+    """Where the definitions of others are, or will be: a folder of JSON files."""
+    return cache() / f"definitions-{_key('definitions', *DEFINITIONS.values())}"
+
+
+def _key(module: str, *rest: str) -> str:
+    """What is pinned, in short."""
+    pins = b"".join((HERE / module / file).read_bytes() for file in ("go.mod", "go.sum"))
+    return hashlib.sha256(pins + " ".join((sys.platform, os.uname().machine, *rest)).encode()).hexdigest()[:16]
 
 
 def missing(names: tuple[str, ...] = NEEDED) -> tuple[str, ...]:
@@ -90,7 +112,7 @@ def programs() -> Mapping[str, Path]:
         if not {"etcd", "kube-apiserver"} <= set(found):
             raise NotBuilt(f"KUBEBUILDER_ASSETS={assets} has no etcd and kube-apiserver")
         return found
-    if gone := missing():
+    if gone := missing() or (() if definitions().exists() else ("definitions of other kinds are",)):
         go()
         raise NotBuilt(f"{', '.join(gone)} not built yet: `make cluster` does it, once, in about six minutes")
     return {name: place(name) for name in NEEDED}
@@ -121,6 +143,8 @@ def build(names: tuple[str, ...] = NEEDED, *, deadline_s: float = DEADLINE_S) ->
     cache().mkdir(parents=True, exist_ok=True)
     with (cache() / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # another checkout may build the same; freed when its process ends
+        if not definitions().exists():
+            _define(go(), deadline)
         wanted = missing(names)
         if not wanted:
             return
@@ -157,8 +181,39 @@ def _build(command: str, name: str, deadline: float) -> None:
         made.replace(final)
     progress.show("")
     _say(f"  {name}: {time.monotonic() - started:.0f} s, {final.stat().st_size / 2**20:.0f} MiB")
+    _forget_others(name, folder_of)
+
+
+def _define(command: str, deadline: float) -> None:
+    """Fetch the modules whose definitions we need, as sums in go.sum have them, and keep these files as JSON."""
+    try:
+        told = subprocess.run(
+            [command, "mod", "download", "-json", *DEFINITIONS],
+            cwd=HERE / "definitions", stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+            timeout=deadline - time.monotonic(),
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        raise NotBuilt("definitions of other kinds were not fetched in time: run `make cluster` again") from None
+    if told.returncode != 0:
+        raise NotBuilt(f"definitions of other kinds could not be fetched:\n{told.stderr or told.stdout}")
+    found, at = [], 0
+    while at < len(told.stdout.rstrip()):  # one JSON object after the other
+        module, end = json.JSONDecoder().raw_decode(told.stdout, at)
+        found.append(Path(module["Dir"]) / DEFINITIONS[module["Path"]])
+        at = end + 1
+    with tempfile.TemporaryDirectory(dir=cache(), prefix=".building-") as folder:
+        made = Path(folder) / "definitions"
+        made.mkdir()
+        for file in found:
+            definition = yaml.load(file.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+            (made / f"{file.stem}.json").write_text(json.dumps(definition))
+        made.replace(definitions())
+    _forget_others("definitions", definitions())
+
+
+def _forget_others(name: str, kept: Path) -> None:
     for other in cache().glob(f"{name}-*"):
-        if other != folder_of and len(other.name) == len(folder_of.name):
+        if other != kept and len(other.name) == len(kept.name):
             shutil.rmtree(other)
 
 

@@ -28,7 +28,8 @@ import psutil
 import pytest
 from tests.cluster import build
 
-from modelyard.kube.port import NAMESPACE
+from modelyard.errors import NotInstalled
+from modelyard.kube.port import NAMESPACE, Kind
 from modelyard.processes import spawn, wait_until
 
 if TYPE_CHECKING:  # every test run imports this file, and few need the vendor's client
@@ -63,6 +64,13 @@ class Cluster:
             [found, f"--kubeconfig={self.kubeconfig}", *([f"--cache-dir={cache}"] if self.ours else []), *words],
             input=text, capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
+
+    def needs(self, kind: Kind) -> None:
+        """Skip the test where this kind of others is not installed."""
+        try:
+            self.kube.get(kind, "default", "none")
+        except NotInstalled as reason:
+            pytest.skip(reason.what)
 
     def as_user(self, name: str) -> "KubeClient":
         """Connect as another user, who has no rights but those that a test grants: `nobody`."""

@@ -26,11 +26,12 @@ ROOT: Final = Path(__file__).parents[2]
 CRDS: Final = ROOT / "charts" / "modelyard" / "crds"
 
 
-def install(kube: KubeClient, folder: Path = CRDS) -> None:
-    """Apply custom resource definitions and wait until the API server serves them."""
-    definitions = [yaml.safe_load(file.read_text()) for file in sorted(folder.glob("*.yaml"))]
+def install(kube: KubeClient, *folders: Path) -> None:
+    """Apply our custom resource definitions, and those in other folders, and wait until the API server serves them."""
+    definitions = [yaml.safe_load(file.read_text()) for file in sorted(CRDS.glob("*.yaml"))]
+    definitions += [json.loads(file.read_text()) for folder in folders for file in sorted(folder.glob("*.json"))]
     for each in definitions:
-        kube.apply(each, manager="tests", force=True)
+        kube.apply({name: value for name, value in each.items() if name != "status"}, manager="tests", force=True)
 
     def established() -> bool:
         found = [kube.get(CRD, "", each["metadata"]["name"]) or {} for each in definitions]
@@ -55,7 +56,7 @@ def keep(home: Path, owner: int) -> None:
     try:
         kube = connect(plane.kubeconfig)
         wait_until(lambda: kube.get(NAMESPACE, "", "default"), deadline_s=30, what="the first namespace")
-        install(kube)
+        install(kube, build.definitions())
         if manager is not None:
             plane = start_controllers(plane, manager)
         ready = {

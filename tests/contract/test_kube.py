@@ -18,9 +18,9 @@ from modelyard.kube.metadata import owner_reference
 from modelyard.kube.port import (
     CONFIG_MAP,
     DEPLOYMENT,
+    GATEWAY,
     LEASE,
     MODEL_DEPLOYMENT,
-    SCALED_OBJECT,
     Change,
     Kube,
     Object,
@@ -76,7 +76,7 @@ class Api:
 @pytest.fixture(params=["memory", pytest.param("server", marks=pytest.mark.process)])
 def api(request: pytest.FixtureRequest) -> Iterator[Api]:
     if request.param == "memory":
-        yield Api(kube=FakeKube(absent=(SCALED_OBJECT,)), namespace="default", collects=True, real=False)
+        yield Api(kube=FakeKube(absent=(GATEWAY,)), namespace="default", collects=True, real=False)
         return
     cluster = request.getfixturevalue("cluster")
     namespace = request.getfixturevalue("namespace")
@@ -145,8 +145,10 @@ def test_an_apply_makes_and_then_changes_the_object(api: Api) -> None:
 
 
 def test_an_apply_of_what_is_so_writes_nothing(api: Api) -> None:
-    first = api.kube.apply(api.deployment(replicas=2), manager="m")
-    assert api.kube.apply(api.deployment(replicas=2), manager="m") == first
+    first = api.kube.apply(api.config(labels={"a": "1"}, x="1"), manager="m")
+    assert api.kube.apply(api.config(labels={"a": "1"}, x="1"), manager="m") == first
+    wish = api.kube.apply(api.wish(), manager="m")
+    assert api.kube.apply(api.wish(), manager="m") == wish
 
 
 def test_an_apply_removes_what_it_gave_before_and_gives_no_more(api: Api) -> None:
@@ -190,9 +192,17 @@ def test_force_takes_a_field_from_its_owner(api: Api) -> None:
 def test_a_field_that_is_no_more_given_can_be_taken_by_another(api: Api) -> None:
     """So replicas go over to an autoscaler: first not given any more, then written by it."""
     api.kube.apply(api.deployment(replicas=3), manager="m")
-    scaled: Any = api.kube.get(DEPLOYMENT, api.namespace, "a")
-    scaled["spec"]["replicas"] = 5
-    api.kube.replace(scaled, manager="autoscaler")
+
+    def scaled() -> bool:
+        thing: Any = api.kube.get(DEPLOYMENT, api.namespace, "a")
+        thing["spec"]["replicas"] = 5
+        try:
+            api.kube.replace(thing, manager="autoscaler")
+        except Conflict:  # its controller writes too
+            return False
+        return True
+
+    wait_until(scaled, deadline_s=10, what="the autoscaler's turn")
     after = api.kube.apply(api.deployment(), manager="m")
     assert after["spec"]["replicas"] == 5
 
@@ -480,14 +490,14 @@ def test_a_name_or_label_that_cannot_be_is_refused(api: Api) -> None:
 
 def test_a_kind_that_is_not_installed_is_told_from_an_object_that_is_not_there(api: Api) -> None:
     assert api.kube.get(MODEL_DEPLOYMENT, api.namespace, "a") is None
-    absent = api.named(SCALED_OBJECT.api_version, "ScaledObject", "a", spec={})
+    absent = api.named(GATEWAY.api_version, "Gateway", "a", spec={})
     for attempt in (
-        lambda: api.kube.get(SCALED_OBJECT, api.namespace, "a"),
-        lambda: api.kube.list(SCALED_OBJECT, namespace=api.namespace),
-        lambda: list(api.kube.watch(SCALED_OBJECT, resource_version="1", deadline_s=1)),
+        lambda: api.kube.get(GATEWAY, api.namespace, "a"),
+        lambda: api.kube.list(GATEWAY, namespace=api.namespace),
+        lambda: list(api.kube.watch(GATEWAY, resource_version="1", deadline_s=1)),
         lambda: api.kube.apply(absent, manager="m"),
         lambda: api.kube.create(absent, manager="m"),
-        lambda: api.kube.delete(SCALED_OBJECT, api.namespace, "a"),
+        lambda: api.kube.delete(GATEWAY, api.namespace, "a"),
     ):
-        with pytest.raises(NotInstalled, match="ScaledObject"):
+        with pytest.raises(NotInstalled, match="Gateway"):
             attempt()
