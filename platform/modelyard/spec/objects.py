@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from decimal import Decimal
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Final, TypeVar
 
 from modelyard.errors import BadInput
@@ -24,7 +24,21 @@ from modelyard.spec.rollout import ModelRollout
 
 T = TypeVar("T", ModelDeployment, ModelRollout, ModelRegistry)
 
-_schema: Callable[[Any], Mapping[str, Any]] = cache(schema_of)
+
+def _ways(cls: Any) -> Mapping[str, Any]:
+    """The schema, cut down to the ways to a time: the rest of an object needs no walk."""
+    return _cut(schema_of(cls)) or {}
+
+
+def _cut(schema: Any) -> Mapping[str, Any] | None:
+    if not isinstance(schema, Mapping) or schema.get("format") == "date-time":
+        return schema if isinstance(schema, Mapping) else None
+    below = {name: way for name, each in schema.get("properties", {}).items() if (way := _cut(each))}
+    kept = {name: way for name in ("additionalProperties", "items") if (way := _cut(schema.get(name)))}
+    return {**kept, **({"properties": below} if below else {})} or None
+
+
+_times: Callable[[Any], Mapping[str, Any]] = cache(_ways)
 _METADATA: Final = tuple(camel_case(each.name) for each in fields(Metadata))
 _TIME: Final = re.compile(r"(\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d)(\.\d+)?(?:[Zz]|([+-])(\d\d):(\d\d))")
 
@@ -33,7 +47,7 @@ def to_object(record: ModelDeployment | ModelRollout | ModelRegistry) -> dict[st
     """A record as the API takes it; its status too, which the API takes apart."""
     data: dict[str, Any] = to_data(record)
     metadata = {name: value for name, value in data["metadata"].items() if value and name != "generation"}
-    converted: dict[str, Any] = _through({**data, "metadata": metadata}, _schema(type(record)), _written)
+    converted: dict[str, Any] = _through({**data, "metadata": metadata}, _times(type(record)), _written)
     return converted
 
 
@@ -47,7 +61,7 @@ def from_object(cls: type[T], thing: Mapping[str, Any]) -> T:
     where = f"{cls.__name__} {found.get('namespace', '')}/{found['name']}"
     metadata = {name: found[name] for name in _METADATA if name in found}
     try:
-        data = _through({**thing, "metadata": metadata}, _schema(cls), _read)
+        data = _through({**thing, "metadata": metadata}, _times(cls), _read)
     except ValueError as error:
         raise BadInput(f"{where}: {error}", do="write it as RFC 3339, like 2026-01-31T12:00:00Z") from None
     return from_data(cls, data, where=where)
@@ -64,6 +78,7 @@ def told(at: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(int(whole))) + f"{digits}Z"
 
 
+@lru_cache(maxsize=4096)
 def moment(text: str) -> float:
     """Seconds since the epoch of a time in RFC 3339.
 
@@ -84,6 +99,8 @@ def moment(text: str) -> float:
 
 def _through(value: Any, schema: Mapping[str, Any], change: Callable[[Any], Any]) -> Any:
     """A copy with every time changed; a time that becomes nothing is left out."""
+    if not schema:
+        return value
     if schema.get("format") == "date-time":
         return change(value)
     if isinstance(value, Mapping):
