@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from modelyard.kube.metadata import DEPLOYMENT_LABEL, key_of, labels_of, namespace_of
 from modelyard.kube.port import DEPLOYMENT, HPA, HTTP_ROUTE, MODEL_DEPLOYMENT, MODEL_ROLLOUT, Kind, Object
+from modelyard.spec.objects import moment
 
 
 class Wish(NamedTuple):
@@ -93,9 +94,17 @@ def wish_of(thing: Object) -> Wish:
         model=str(model["name"]),
         stable=str((status.get("stable") or {}).get("version", "")),
         named=str(alias.get("version", "")),
-        observed_at=float(alias.get("observedAt") or 0.0),
+        observed_at=_moment(alias.get("observedAt")),
         rollout=str(status.get("rollout") or ""),
     )
+
+
+def _moment(text: Any) -> float:
+    """Seconds since the epoch; 0 for what is no time: whoever wrote that into a status must not end a watch."""
+    try:
+        return moment(str(text))
+    except ValueError:
+        return 0.0
 
 
 def rollout_of(thing: Object) -> Rollout:

@@ -192,6 +192,17 @@ class FakeKube:
         """Who owns fields of an object."""
         return {manager for manager, _, _ in self._owners[(kind, namespace, name)].owned}
 
+    def take(self, other: "FakeKube") -> None:
+        """Become what another one is now, without its history."""
+        self._stored = {place: _copy(each) for place, each in other._stored.items()}
+        self._owners = {}
+        for place, owners in other._owners.items():
+            self._owners[place] = Ownership()
+            self._owners[place].owned = {each: set(paths) for each, paths in owners.owned.items()}
+        self._revision = self._oldest = other._revision
+        self._uids, self.absent = other._uids, set(other.absent)
+        self._events.clear()
+
     def compact(self) -> None:
         """Forget the history: a watch from before now is expired."""
         with self._changed:

@@ -34,20 +34,20 @@ class Controllers:
     def settle(self) -> None:
         """One turn of everything."""
         with self.unseen():
-            for each in self.kube.all(DEPLOYMENT):
+            for each in self.kube.peek(DEPLOYMENT):
                 self._pods(each)
-            for each in self.kube.all(DEPLOYMENT):
+            for each in self.kube.peek(DEPLOYMENT):
                 self._deployment_status(each)
-            for each in self.kube.all(HTTP_ROUTE):
+            for each in self.kube.peek(HTTP_ROUTE):
                 self._route_status(each)
 
     def crash(self, labels: Mapping[str, str]) -> None:
         """The pods of these labels die; they come back with `settle`."""
         with self.unseen():
-            for each in self.kube.all(POD):
+            for each in self.kube.peek(POD):
                 if matches(each, labels):
                     self.kube.delete(POD, namespace_of(each), name_of(each))
-            for each in self.kube.all(DEPLOYMENT):
+            for each in self.kube.peek(DEPLOYMENT):
                 self._deployment_status(each)
 
     @contextmanager
@@ -66,7 +66,7 @@ class Controllers:
     def _pods(self, deployment: Object) -> None:
         spec = deployment["spec"]
         template, wanted = spec["template"], int(spec.get("replicas", 1))
-        mine = [each for each in self.kube.all(POD) if _owned_by(each, deployment)]
+        mine = [each for each in self.kube.peek(POD) if _owned_by(each, deployment)]
         for each in mine[wanted:]:
             self.kube.delete(POD, namespace_of(each), name_of(each))
         for _ in range(wanted - len(mine)):
@@ -86,12 +86,12 @@ class Controllers:
                 manager="kubelet",
             )
         digest = (deployment["metadata"].get("annotations") or {}).get(DIGEST_ANNOTATION, "")
-        for each in self.kube.all(POD):
+        for each in self.kube.peek(POD):
             if _owned_by(each, deployment):
                 self._status(POD, each, _pod_status(each, self.broken.get(digest), int(name_of(each)[-5:])))
 
     def _deployment_status(self, deployment: Object) -> None:
-        mine = [each for each in self.kube.all(POD) if _owned_by(each, deployment)]
+        mine = [each for each in self.kube.peek(POD) if _owned_by(each, deployment)]
         ready = sum(is_ready(each) for each in mine)
         counts = {"replicas": len(mine), "updatedReplicas": len(mine), "readyReplicas": ready}
         status: dict[str, Any] = {

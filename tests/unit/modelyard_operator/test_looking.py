@@ -287,7 +287,8 @@ def test_phases_and_alias_lag_are_metrics(it: FakeWorld, shell: Shell) -> None:
     shell.index.put(MODEL_DEPLOYMENT, {
         "metadata": {"name": MODEL, "namespace": "default", "uid": "u-1"},
         "spec": {"model": {"name": MODEL}},
-        "status": {"rollout": "digits-00002", "stable": {"version": "1"}, "alias": {"version": "2", "observedAt": 5.0}},
+        "status": {"rollout": "digits-00002", "stable": {"version": "1"},
+                   "alias": {"version": "2", "observedAt": "1970-01-01T00:00:05Z"}},
     })  # fmt: skip
     shell.index.put(MODEL_ROLLOUT, {
         "metadata": {"name": "digits-00002", "namespace": "default"},
