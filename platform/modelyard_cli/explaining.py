@@ -7,7 +7,7 @@ import typer
 
 from modelyard.errors import BadInput
 from modelyard_cli import output, wiring
-from modelyard_cli.options import HERE, Format, Model, Output, ProjectPath
+from modelyard_cli.options import HERE, Context, Format, Model, Namespace, Output, ProjectPath
 from modelyard_cli.view import age
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ _BAR = 12
 def explain(
     model: Model = None,
     project: ProjectPath = HERE,
+    context: Context = None,
+    namespace: Namespace = None,
     *,
     attempt: Annotated[
         str | None, typer.Option("--attempt", help="Its name, as `rollout status` shows it.", show_default="the newest")
@@ -34,9 +36,8 @@ def explain(
     """Say where each metric of the live analysis stands, and draw its evidence over time beside what decides."""
     from modelyard.rollout.explain import over_time, standings  # noqa: PLC0415
 
-    loaded = wiring.project(project)
-    kept = wiring.records(loaded.home).rollouts(f"default/{model or loaded.spec.metadata.name}")
-    one = _chosen(kept, attempt)
+    place = wiring.place(model, project, context, namespace)
+    one = _chosen(place.records.rollouts(place.key), attempt)
     stands, marks = standings(one), over_time(one)
     if output_ is not Output.TABLE:
         output.show(told(one, stands, marks), output_)

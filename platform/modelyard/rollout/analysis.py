@@ -27,7 +27,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 from modelyard.errors import BadInput
-from modelyard.rollout import bets, bursts, streams
+from modelyard.rollout import bets, bursts, guardrails, streams
 from modelyard.rollout.evidence import Alarm, Evidence, Mark, Tally, Trial, thinned
 from modelyard.rollout.streams import Closed, Read, Reading, Stream
 from modelyard.spec.deployment import Analysis, AnalysisMetric, AnalysisStep, MetricMargin, Step
@@ -82,6 +82,7 @@ def begin(spec: Analysis, *, now: float, steps: Sequence[Step] = ()) -> Evidence
         attempts=stream,
         answers=stream,
         alarms=tuple(Alarm(metric=metric.name) for metric in spec.metrics),
+        rails=tuple(Alarm(metric=guardrails.name_of(rail)) for rail in spec.guardrails),
         tallies={metric.name: Tally() for metric in spec.metrics},
     )
     for margins in ({}, *(step.analysis.margins for step in steps if isinstance(step, AnalysisStep))):
@@ -116,11 +117,19 @@ def look(
     latencies = [metric for metric in spec.metrics if metric.name != "error-rate"]
     cap = success_threshold(spec) + _CARRIED
     before = evidence
-    for metrics, read in ((errors, streams.attempts), (latencies, streams.answers)):
-        left, right = (read(stable), read(canary)) if metrics else (None, None)
+    fast = [rail for rail in spec.guardrails if rail.slower_than is None]
+    slow = [rail for rail in spec.guardrails if rail.slower_than is not None]
+    for name, metrics, rails, read in (
+        ("attempts", errors, fast, streams.attempts),
+        ("answers", latencies, slow, streams.answers),
+    ):
+        wanted = bool(metrics or rails)
+        left, right = (read(stable), read(canary)) if wanted else (None, None)
         if left is not None and right is not None and left.bounds == right.bounds:
-            evidence = _fold(evidence, metrics, max(stable.at, canary.at), (left, right), cap)
-        elif metrics:
+            at = max(stable.at, canary.at)
+            evidence, block = _fold(evidence, name, metrics, at, (left, right), cap=cap)
+            evidence = evidence if block is None else guardrails.advance(evidence, left.bounds, block, rails)
+        elif wanted:
             evidence = replace(evidence, ignored=evidence.ignored + 1)
     moved = [one for one in spec.metrics if evidence.tallies[one.name] != before.tallies[one.name]]
     marks = tuple(_mark(evidence, metric, margins, now) for metric in moved)
@@ -145,6 +154,9 @@ def verdict(
         since: when the waiting for this verdict began, from which `maxDuration` counts; else the evidence's beginning.
     """
     margins = margins or {}
+    over = _over(evidence, spec)
+    if over is not None:
+        return over
     enough = [metric for metric in spec.metrics if evidence.counted(metric.name) >= spec.min_requests]
     for metric in enough:
         alarm, trial = evidence.alarm(metric.name), evidence.trial(metric.name, _margin(metric, margins).value)
@@ -183,12 +195,17 @@ def progress(evidence: Evidence, spec: Analysis, *, margins: Margins | None = No
             f"{_sides(evidence, metric, margins or {})}; evidence of not worse {_power(good)} of "
             f"{_power(success_threshold(spec))}, of worse {_power(bad)} of {_power(alarm_threshold(spec))}"
         )
+    for rail in spec.guardrails:
+        log = guardrails.alarm_of(evidence, rail).log_e
+        lines.append(
+            f"{guardrails.seen(evidence, rail)}; evidence of more {_power(log)} of {_power(alarm_threshold(spec))}"
+        )
     return tuple(lines)
 
 
 def alarm_threshold(spec: Analysis) -> float:
-    """Logarithm that an alarm must reach: all metrics share `falseAlarmRate`."""
-    return math.log(len(spec.metrics) / spec.false_alarm_rate.fraction)
+    """Logarithm that an alarm must reach: all metrics and guardrails share `falseAlarmRate`."""
+    return math.log((len(spec.metrics) + len(spec.guardrails)) / spec.false_alarm_rate.fraction)
 
 
 def success_threshold(spec: Analysis) -> float:
@@ -203,6 +220,7 @@ def check(spec: Analysis, bounds_ms: Sequence[float] = LATENCY_BOUNDS_MS, *, ste
         BadInput: names the field and what to write.
     """
     _check_numbers(spec)
+    guardrails.check(spec.guardrails, bounds_ms)
     known = {metric.name: metric for metric in spec.metrics}
     if len(known) < max(1, len(spec.metrics)):
         named = ", ".join(metric.name for metric in spec.metrics) or "nothing"
@@ -265,17 +283,28 @@ def _tracking(evidence: Evidence, spec: Analysis, margins: Margins) -> Evidence:
 
 
 def _fold(
-    evidence: Evidence, metrics: Sequence[AnalysisMetric], at: float, both: tuple[Read, Read], cap: float
-) -> Evidence:
+    evidence: Evidence, name: str, metrics: Sequence[AnalysisMetric], at: float, both: tuple[Read, Read], *, cap: float
+) -> tuple[Evidence, Closed | None]:
     """Advance one stream, and all metrics that stand on it once its block is closed."""
-    name = metrics[0].name
-    stream, block = streams.advance(evidence.stream(name), at, *both)
+    stream, block = streams.advance(evidence.attempts if name == "attempts" else evidence.answers, at, *both)
     if block is not None:
         if bets.ready(stream):
             for metric in metrics:
                 evidence = _bet(evidence, stream, block, metric, cap)
         stream = streams.learn(stream, block)
-    return replace(evidence, attempts=stream) if name == "error-rate" else replace(evidence, answers=stream)
+    return replace(evidence, attempts=stream) if name == "attempts" else replace(evidence, answers=stream), block
+
+
+def _over(evidence: Evidence, spec: Analysis) -> Verdict | None:
+    """Failed where the canary is shown to be beyond a guardrail."""
+    for rail in spec.guardrails:
+        alarm = guardrails.alarm_of(evidence, rail)
+        counted = guardrails.counted(evidence, rail).canary
+        if counted >= spec.min_requests and alarm.log_e >= alarm_threshold(spec):
+            reason = Reason.ERROR_RATE if rail.slower_than is None else Reason.LATENCY
+            shown = f"evidence of more {_power(alarm.log_e)} ≥ {_power(alarm_threshold(spec))}"
+            return _said(Outcome.FAILED, reason, f"{guardrails.seen(evidence, rail)}; {shown}")
+    return None
 
 
 def _bet(evidence: Evidence, stream: Stream, block: Closed, metric: AnalysisMetric, cap: float) -> Evidence:

@@ -96,6 +96,16 @@ def worths(block: tuple[Block, Block], base: float, gap: float) -> tuple[float, 
     return tuple(log_e(*block, bet=Rates(base, bet), null=AS_GOOD) for bet in bets)
 
 
+def above(block: Block, limit: float) -> tuple[float, ...]:
+    """Logarithms of what an arm's block is worth against "its share is at most `limit`", for each bet above it.
+
+    The likelihood ratio to the limit itself: its expectation is largest there, and 1.
+    """
+    bets = choices(limit, max(limit / 2, 1e-4), log=math.log, exp=math.exp, least=min, most=max)
+    requests, hits = block
+    return tuple(hits * math.log(bet / limit) + (requests - hits) * math.log((1 - bet) / (1 - limit)) for bet in bets)
+
+
 def choices(base: Any, gap: Any, *, log: Any, exp: Any, least: Any, most: Any) -> list[Any]:
     """Shares from a little more than `gap` above `base` to `HIGHEST`, evenly in log-odds; numbers or arrays."""
     first = least(base + 1.5 * gap, (1 + base) / 2)

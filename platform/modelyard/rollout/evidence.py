@@ -92,6 +92,8 @@ class Evidence:
     """Of latencies."""
     alarms: tuple[Alarm, ...]
     trials: tuple[Trial, ...] = ()
+    rails: tuple[Alarm, ...] = ()
+    """Of guardrails, against "the canary is within its limit"."""
     tallies: Mapping[str, Tally] = field(default_factory=dict)
     ignored: int = 0
     """Readings that made no sense."""

@@ -164,6 +164,7 @@ FIELDS: Final[Mapping[tuple[type, str], Mapping[str, Any]]] = {
     (deployment.Analysis, "falseAlarmRate"): {"x-kubernetes-validations": [_RISK]},
     (deployment.Analysis, "missRate"): {"x-kubernetes-validations": [_RISK]},
     (deployment.Analysis, "metrics"): {"minItems": 1, "maxItems": 8, **_NAMED},
+    (deployment.Analysis, "guardrails"): {"maxItems": 8},
     (deployment.Analysis, "minRequests"): {"minimum": 1},
     (deployment.Analysis, "warmupRequests"): {"minimum": 0},
     (deployment.Analysis, "maxDuration"): {"x-kubernetes-validations": [_POSITIVE]},

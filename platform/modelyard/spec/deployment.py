@@ -246,6 +246,16 @@ class AnalysisMetric:
 
 
 @record
+class Guardrail:
+    """A limit on the canary's own answers, whatever stable's are: it can only stop a rollout, never pass one."""
+
+    at_most: Percentage
+    """Share of its requests that may fail, or be slow; shown to be larger, it is aborted."""
+    slower_than: Duration | None = None
+    """Count answers that take longer than this; failed attempts when absent."""
+
+
+@record
 class Analysis:
     """The live comparison."""
 
@@ -258,6 +268,8 @@ class Analysis:
         AnalysisMetric(name="latency-p90", margin=MetricMargin(type="Relative", value=Percentage("50%"))),
     )
     """What is compared."""
+    guardrails: tuple[Guardrail, ...] = ()
+    """Limits on absolute values, beside the comparisons. They share `falseAlarmRate` with them."""
     min_requests: int = 10
     """On each arm, before any verdict."""
     warmup_requests: int = 5
