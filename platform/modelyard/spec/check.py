@@ -203,6 +203,13 @@ def _compress(project: ModelProject) -> Iterator[Problem]:
         yield Problem(field=(*at, "variants"), message="is empty; leave it out to try all that can be built here")
     if compress.student is not None and not compress.student:
         yield Problem(field=(*at, "student"), message="is empty; give arguments of the recipe, such as {width: 16}")
+    tried = compress.variants if compress.variants is not None else ("distilled",) if compress.max_drop else ()
+    distilled = [name for name in tried if name.startswith("distilled")]
+    if compress.student and not distilled:
+        yield Problem(field=(*at, "student"), message="cannot act: no variant is distilled; name distilled among them")
+    if compress.variants and distilled and compress.student is None:
+        message = f"{distilled[0]} needs compress.student: arguments of the recipe that make a smaller model"
+        yield Problem(field=(*at, "variants"), message=message)
 
 
 def _deployment(project: ModelProject) -> Iterator[Problem]:

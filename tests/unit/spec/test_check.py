@@ -131,6 +131,10 @@ def change(path: str, value: str) -> str:
         ("compress.timeBudget", "0s", "compress.timeBudget: 0s is no time at all"),
         ("compress.confidence", "0.9", "compress.confidence: cannot act without maxDrop"),
         ("compress.variants", "[]", "compress.variants: is empty"),
+        ("compress.variants", "[onnx-int7]", "'onnx-int7' is not known; did you mean onnx-int8?"),
+        ("compress.variants", "[distilled]", "distilled needs compress.student"),
+        ("compress", "{variants: [onnx], student: {width: 8}}", "compress.student: cannot act"),
+        ("compress", "{maxDrop: {accuracy: 0.1}, student: {}}", "compress.student: is empty"),
         # deployment
         ("deployment.replicas", "0", "deployment.replicas: 0 is less than 1"),
         ("deployment.rollback.retain", "0", "deployment.rollback.retain: 0 is less than 1"),
