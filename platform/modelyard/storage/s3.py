@@ -113,6 +113,8 @@ class S3Store:
             return BadInput(f"There is no bucket {self._bucket!r}", do="correct the address")
         if code in ("AccessDenied", "403", "SignatureDoesNotMatch", "InvalidAccessKeyId"):
             return BadInput(f"{self.uri} refuses us: {code}", do="check the credentials and what they may do")
+        if code in ("PermanentRedirect", "AuthorizationHeaderMalformed", "301"):
+            return BadInput(f"The bucket {self._bucket!r} lies in another region ({code})", do="set AWS_DEFAULT_REGION")
         return Unavailable(f"{self.uri} answered {error}", do="try again later")
 
 
