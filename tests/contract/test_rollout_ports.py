@@ -14,6 +14,7 @@ import httpx
 import pytest
 from tests.fakes.arms import FakeArms
 from tests.fakes.cluster import FakeKube
+from tests.fakes.cluster_ports import At, ClusterPorts
 from tests.fakes.counters import FakeCounters
 from tests.fakes.plain_registry import PlainRegistry
 from tests.fakes.records import FakeRecords
@@ -194,8 +195,26 @@ class RouterWorld:
     settle: Callable[[], None]
 
 
-@pytest.fixture(params=["memory", ENVOY])
+def cluster_ports(request: pytest.FixtureRequest) -> ClusterPorts | None:
+    """The ports over a Kubernetes API, in memory or real; None for another world."""
+    if request.param == "cluster":
+        return ClusterPorts(FakeKube())
+    if request.param != "server":
+        return None
+    cluster, namespace = request.getfixturevalue("cluster"), request.getfixturevalue("namespace")
+    if not cluster.collects:
+        pytest.skip("no API server with controllers")
+    return ClusterPorts(cluster.kube, namespace)
+
+
+@pytest.fixture(params=["memory", ENVOY, "cluster", API_SERVER])
 def routing(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RouterWorld]:
+    if (ports := cluster_ports(request)) is not None:
+        arms_of = At(ports.arms, ports.key)
+        yield RouterWorld(
+            At(ports.router, ports.key), lambda name: arms_of.ensure(KEY, _arm(name)), ports.settle_weights
+        )  # type: ignore[arg-type]
+        return
     if request.param == "memory":
         arms = FakeArms()
         fake = FakeRouter(arms)
@@ -273,8 +292,11 @@ class ArmsWorld:
     settle: Callable[[], None]
 
 
-@pytest.fixture(params=["memory", ENVOY])
+@pytest.fixture(params=["memory", ENVOY, "cluster", API_SERVER])
 def serving(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ArmsWorld]:
+    if (ports := cluster_ports(request)) is not None:
+        yield ArmsWorld(At(ports.arms, ports.key), ports.settle_arms)  # type: ignore[arg-type]
+        return
     if request.param == "memory":
         fake = FakeArms()
         yield ArmsWorld(fake, fake.settle)
@@ -357,8 +379,11 @@ class CountersWorld:
     serve: Callable[..., Any]
 
 
-@pytest.fixture(params=["memory", ENVOY])
+@pytest.fixture(params=["memory", ENVOY, "cluster", API_SERVER])
 def counting(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[CountersWorld]:
+    if (ports := cluster_ports(request)) is not None:
+        yield CountersWorld(At(ports.counters, ports.key), ports.serve)  # type: ignore[arg-type]
+        return
     if request.param == "memory":
         fake = FakeCounters()
         yield CountersWorld(fake, lambda arm, **what: fake.serve(KEY, arm, at=1.0, **what))

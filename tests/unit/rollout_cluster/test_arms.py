@@ -12,7 +12,7 @@ from tests.unit.rollout_cluster import wishes
 from tests.unit.rollout_cluster.wishes import REGISTRY, SETTINGS, arm, spec_of
 
 from modelyard.errors import BadInput, Conflict, Forbidden, NotInstalled
-from modelyard.kube.metadata import ARM_LABEL, name_of
+from modelyard.kube.metadata import ARM_LABEL, DEPLOYMENT_LABEL, name_of
 from modelyard.kube.port import (
     CONFIG_MAP,
     CONTROLLER_REVISION,
@@ -20,6 +20,7 @@ from modelyard.kube.port import (
     HPA,
     MODEL_DEPLOYMENT,
     MODEL_REGISTRY,
+    MODEL_ROLLOUT,
     NETWORK_POLICY,
     PDB,
     POD,
@@ -175,10 +176,11 @@ def test_a_retired_arm_is_gone_with_all_its_parts_but_its_template_stays(yard: Y
     wanted = arm(yard.spec)
     yard.ensure(wanted)
     yard.settle()
-    attempt = {"apiVersion": "modelyard.dev/v1alpha1", "kind": "ModelRollout",
-               "metadata": {"name": "digits-00001", "namespace": "vision"},
-               "spec": {"deployment": "digits", "arm": wanted.name}}  # fmt: skip
-    yard.kube.apply(attempt, manager="test")
+    about = {"name": "digits-00001", "namespace": "vision", "labels": {DEPLOYMENT_LABEL: "digits"}}
+    kind, spec = MODEL_ROLLOUT, {"deployment": "digits", "arm": wanted.name}
+    yard.kube.apply(
+        {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": about, "spec": spec}, manager="test"
+    )
     yard.arms.retire(KEY, wanted.name, expected=yard.seen(wanted.name).resource_version)
     assert yard.seen(wanted.name).replicas == 0
     yard.settle()

@@ -12,10 +12,10 @@ import json
 import logging
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Final
 
 from modelyard.errors import BadInput, Conflict, NotInstalled
-from modelyard.kube.metadata import DEPLOYMENT_LABEL, fit, name_of, resource_version_of
+from modelyard.kube.metadata import DEPLOYMENT_LABEL, fit, name_of, namespace_of, resource_version_of
 from modelyard.kube.port import (
     CONFIG_MAP,
     CONTROLLER_REVISION,
@@ -49,6 +49,7 @@ from modelyard.rollout.cluster.arm_state import (
     owner_of,
     ready,
     scaled,
+    version_of,
 )
 from modelyard.rollout.cluster.render import (
     DIGEST_ANNOTATION,
@@ -72,7 +73,8 @@ in between (Argo Rollouts #1415)."""
 CHECK_S: Final = 10.0
 """Whether somebody removed a part is looked up at most this often."""
 CHECKED: Final = (SERVICE, PDB, NETWORK_POLICY)
-OWNED: Final = (DEPLOYMENT, SERVICE, PDB, NETWORK_POLICY, CONFIG_MAP)
+OWNED: Final = (SERVICE, PDB, NETWORK_POLICY, CONFIG_MAP, DEPLOYMENT)
+"""Removed in this order: while the Deployment is there, whoever was killed in between finds the arm again."""
 
 log = logging.getLogger(__name__)
 
@@ -117,9 +119,9 @@ class KubeArms:
             after = before
         else:
             after = self._change(side, before, rollout=arm.rollout, replicas=arm.replicas)
+        if owner["spec"].get("autoscaling") is None:
+            after = self._scale(side, after, arm.replicas)
         self._seen.setdefault(key, {})[arm.name] = after
-        if _scaling(owner) is None:
-            self._scale(side, after, arm.replicas)
 
     def retire(self, key: str, name: str, *, expected: str) -> None:
         """Let it shrink to nothing, in the background; nothing when it is gone or on its way.
@@ -135,8 +137,7 @@ class KubeArms:
         side = self._side(self._owner(namespace, deployment), found)
         rollout = annotation(found, ROLLOUT_ANNOTATION)
         after = self._change(side, found, rollout=rollout, replicas=0, more={RETIRING: "true"})
-        self._seen.setdefault(key, {})[name] = after
-        self._shrink(side, after)
+        self._seen.setdefault(key, {})[name] = self._shrink(side, after)
 
     # What follows the wish.
 
@@ -207,9 +208,10 @@ class KubeArms:
         }
         return self._apply({**wanted, "metadata": about})
 
-    def _scale(self, side: Side, found: Object, replicas: int) -> None:
-        if found["spec"].get("replicas", 1) != replicas:
-            self._kube.apply(render.replicas(side, replicas), manager=SCALER, force=True)
+    def _scale(self, side: Side, found: Object, replicas: int) -> Object:
+        if scaled(found) == replicas:
+            return found
+        return self._kube.apply(render.replicas(side, replicas), manager=SCALER, force=True)
 
     def _surround(self, side: Side, found: Object, scaling: Autoscaling | None, *, anew: bool) -> Object:
         """Apply what surrounds an arm, where it is not so already."""
@@ -243,6 +245,7 @@ class KubeArms:
         if missing is not None:
             raise missing
         rollout, scaled = annotation(found, ROLLOUT_ANNOTATION), "" if scaler is None else kind_of(scaler).kind
+        found = self._fresh(side, found)
         return self._change(side, found, rollout=rollout, replicas=least, more={PARTS: hashed, AUTOSCALED: scaled})
 
     def _may_scale(self, side: Side, kind: Kind) -> bool:
@@ -257,13 +260,13 @@ class KubeArms:
         for kind in (HPA, SCALED_OBJECT):
             self._delete(kind, side.owner["metadata"]["namespace"], side.name)
 
-    def _shrink(self, side: Side, found: Object) -> None:
+    def _shrink(self, side: Side, found: Object) -> Object:
         self._drop_scalers(side)
-        self._scale(side, found, 0)
+        return self._scale(side, found, 0)
 
     def _removed(self, side: Side, found: Object) -> bool:
         """Whether a retiring arm has no pod any more and was removed."""
-        if found["spec"].get("replicas", 1):
+        if scaled(found):
             self._shrink(side, found)
             return False
         status, namespace = found.get("status") or {}, side.owner["metadata"]["namespace"]
@@ -278,7 +281,7 @@ class KubeArms:
     def _forget_revisions(self, namespace: str, name: str, *, keep: set[str]) -> None:
         """Remove templates of arms that no attempt on record names: what `retain` keeps can be restored."""
         labels = {DEPLOYMENT_LABEL: fit(name)}
-        rollouts = self._kube.list(MODEL_ROLLOUT, namespace=namespace).items
+        rollouts = self._kube.list(MODEL_ROLLOUT, namespace=namespace, labels=labels).items
         kept = keep | {each["spec"]["arm"] for each in rollouts if each["spec"]["deployment"] == name}
         for each in self._kube.list(CONTROLLER_REVISION, namespace=namespace, labels=labels).items:
             if render.arm_of(each) not in kept and belongs(each, name):
@@ -306,6 +309,12 @@ class KubeArms:
             raise Conflict(f"arm {side.arm} is gone", do="look again")
         expect(found, expected, side.arm)
         return found
+
+    def _fresh(self, side: Side, seen: Object) -> Object:
+        """The Deployment as it is now: what controllers said of it meanwhile is no conflict, what others did is."""
+        now = self._at(side, namespace_of(seen), version_of(seen))
+        assert now is not None
+        return now
 
     def _side(self, owner: Object, found: Object) -> Side:
         version, digest = annotation(found, VERSION_ANNOTATION), annotation(found, DIGEST_ANNOTATION)
@@ -339,10 +348,6 @@ class KubeArms:
     def _delete(self, kind: Kind, namespace: str, name: str) -> None:
         if self._get(kind, namespace, name) is not None:
             self._kube.delete(kind, namespace, name)
-
-
-def _scaling(owner: Object) -> Any:
-    return owner["spec"].get("autoscaling")
 
 
 def _number(rollout: str) -> int:

@@ -19,8 +19,8 @@ from modelyard.rollout.cluster.arm_state import annotation, belongs, owner_of
 from modelyard.rollout.cluster.render import object_name
 from modelyard.rollout.observation import Weights
 from modelyard.rollout.ports import Counters
-from modelyard.spec.codec import from_data
-from modelyard.spec.deployment import DeploymentSpec
+from modelyard.spec.deployment import DeploymentSpec, ModelDeployment
+from modelyard.spec.objects import from_object
 
 MANAGER: Final = "modelyard"
 RENDERED: Final = "modelyard.dev/rendered"
@@ -66,7 +66,7 @@ class RouteRouter:
         owner = self._kube.get(MODEL_DEPLOYMENT, namespace, name)
         if owner is None:
             raise Conflict(f"ModelDeployment {key} is gone", do="look again")
-        spec = from_data(DeploymentSpec, owner["spec"], where=f"ModelDeployment {key}: spec")
+        spec = from_object(ModelDeployment, owner).spec
         before = self._kube.get(HTTP_ROUTE, namespace, name)
         mine = before is not None and belongs(before, name)
         now = _version(before) if before is not None and mine else ""
