@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+from collections.abc import Generator
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: tests run beside each other, threads of one would spin
 
@@ -40,7 +41,8 @@ def pytest_unconfigure() -> None:
     fixtures.unconfigure()
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say what was not tested."""
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Generator[None, None, None]:
+    """Say what was not tested, after everything else."""
+    yield
     fixtures.summarize(terminalreporter)

@@ -114,7 +114,7 @@ def _start(home: Path, binaries: Mapping[str, Path], *, service_accounts: bool) 
         wait_until(
             lambda: _ready(port, authority, tokens["admin"]), deadline_s=START_S, what="the API server", child=api
         )
-    except Unavailable:
+    except BaseException:  # also when it is told to stop
         plane.stop()
         raise
     return plane

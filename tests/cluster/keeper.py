@@ -9,7 +9,9 @@ import select
 import shutil
 import signal
 import sys
+import threading
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
@@ -47,28 +49,30 @@ def _is_true(thing: Mapping[str, object], condition: str) -> bool:
 
 
 def keep(home: Path, owner: int) -> None:
-    """Start everything, say so in `ready.json`, and stop everything when the owner ends."""
-    watched = os.pidfd_open(owner)
+    """Start everything, say so in `ready.json`, and stop everything when the owner ends, also while it starts."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    found = build.programs()
-    manager = found.get("kube-controller-manager")
-    plane = start_api(home / "plane", found, service_accounts=manager is not None)
+    threading.Thread(target=_end_with, args=(os.pidfd_open(owner),), daemon=True).start()
     try:
-        kube = connect(plane.kubeconfig)
-        wait_until(lambda: kube.get(NAMESPACE, "", "default"), deadline_s=30, what="the first namespace")
-        install(kube, build.definitions())
-        if manager is not None:
-            plane = start_controllers(plane, manager)
-        ready = {
-            "kubeconfig": str(plane.kubeconfig),
-            "collects": manager is not None,
-            "pids": [each.pid for each in plane.children],
-        }
-        write_text(home / "ready.json", json.dumps(ready))
-        select.select([watched], [], [])
-    finally:
-        plane.stop()
+        with ExitStack() as running:
+            found = build.programs()
+            manager = found.get("kube-controller-manager")
+            plane = start_api(home / "plane", found, service_accounts=manager is not None)
+            running.callback(plane.stop)
+            kube = connect(plane.kubeconfig)
+            wait_until(lambda: kube.get(NAMESPACE, "", "default"), deadline_s=30, what="the first namespace")
+            install(kube, build.definitions())
+            if manager is not None:
+                running.callback(start_controllers(plane, manager).stop)
+            ready = {"kubeconfig": str(plane.kubeconfig), "collects": manager is not None}
+            write_text(home / "ready.json", json.dumps(ready))
+            signal.pause()
+    except SystemExit:
         shutil.rmtree(home, ignore_errors=True)
+
+
+def _end_with(owner: int) -> None:
+    select.select([owner], [], [])
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 if __name__ == "__main__":
