@@ -189,6 +189,12 @@ def test_all_metrics_share_the_risk_of_a_false_alarm():
     assert analysis.alarm_threshold(ERRORS_ONLY) == pytest.approx(math.log(1 / 0.01))
     assert analysis.alarm_threshold(BOTH) == pytest.approx(math.log(2 / 0.01))
     assert analysis.success_threshold(BOTH) == pytest.approx(math.log(1 / 0.05 / analysis.SPENT))
+    assert analysis.SPENT <= 1
+
+
+def test_no_more_is_staked_than_there_is():
+    assert sum(bets.STAKES) == pytest.approx(1)
+    assert len(bets.STAKES) == len(bursts.ALARMS) == bets.BETS
 
 
 def test_one_metric_that_is_not_yet_sure_holds_the_verdict_back():
@@ -698,6 +704,51 @@ def test_more_margin_is_never_harder_for_a_canary_without_errors(narrow, more):
     assert evidence(narrow + more) >= evidence(narrow) - 1e-9
 
 
+BLOCKS = st.lists(
+    st.tuples(st.integers(1, 60), st.integers(1, 60), st.integers(0, 60), st.integers(0, 60)), min_size=5, max_size=40
+)
+"""Requests of both arms, and their errors, at each look."""
+
+
+def _played(blocks, spec=ERRORS_ONLY, *, swapped=False, steps=()):
+    """Evidence of these blocks, both arms with the same past; the canary's warm-up is left out of the spec."""
+    evidence = analysis.begin(replace(spec, warmup_requests=0), now=0.0, steps=steps)
+    arms = [[200, 4], [200, 4]]
+    for at, (ns, nc, ks, kc) in enumerate([(0, 0, 0, 0), *blocks]):
+        for arm, (requests, hits) in zip(arms, ((ns, ks), (nc, kc)), strict=True):
+            arm[0] += requests
+            arm[1] += min(hits, requests)
+        stable, canary = (_plain(at, *arm) for arm in (arms[::-1] if swapped else arms))
+        evidence = analysis.look(evidence, spec, now=at, stable=stable, canary=canary)
+    return evidence
+
+
+@settings(max_examples=40, deadline=None)
+@given(blocks=BLOCKS)
+def test_arms_that_are_swapped_do_not_both_fail_on_average(blocks):
+    """Of the estimates of both ways round, weighed alike, one at most is beyond the margin."""
+    here, there = (_played(blocks, swapped=swapped).trials[0] for swapped in (False, True))
+    assert not (here.excess > 0 and there.excess > 0)
+
+
+@settings(max_examples=40, deadline=None)
+@given(blocks=st.lists(st.tuples(st.integers(1, 60), st.integers(0, 60)), min_size=5, max_size=40))
+def test_arms_that_do_exactly_the_same_are_never_failed(blocks):
+    evidence = _played([(n, n, k, k) for n, k in blocks])
+    said = analysis.verdict(evidence, ERRORS_ONLY, now=100.0)
+    assert said is None or said.outcome is Outcome.SUCCESSFUL
+
+
+@settings(max_examples=40, deadline=None)
+@given(blocks=BLOCKS, more=st.integers(6, 60))
+def test_what_is_beyond_a_wide_margin_is_beyond_a_narrow_one(blocks, more):
+    wide = {"error-rate": Percentage(f"{more}%")}
+    steps = (SetWeight(set_weight=5), AnalysisStep(analysis=AnalysisGate(margins=wide)))
+    evidence = _played(blocks, steps=steps)
+    narrow, broad = evidence.trial("error-rate", Percentage("5%")), evidence.trial("error-rate", wide["error-rate"])
+    assert narrow.beyond or not broad.beyond
+
+
 @settings(max_examples=20, deadline=None)
 @given(st.lists(st.sampled_from(["none", "nan", "negative"]), min_size=1, max_size=30))
 def test_missing_empty_or_nan_evidence_never_promotes(kinds):
@@ -743,6 +794,10 @@ def test_a_guardrail_on_slow_answers_stops_a_canary_although_stable_is_as_slow()
 def test_a_guardrail_never_passes_a_canary_and_holds_up_none_that_is_within_it():
     assert _roll(_railed(FAILING, SLOW), base=0.05, errors=0.05)[0].outcome == Outcome.SUCCESSFUL
     assert _roll(_railed(FAILING, SLOW), errors=0.15)[0].outcome == Outcome.FAILED  # worse than stable, if within 20 %
+
+
+def test_a_guardrail_is_about_the_canary_alone():
+    assert _roll(_railed(FAILING), base=0.5, errors=0.1)[0].outcome == Outcome.SUCCESSFUL
 
 
 def test_guardrails_share_the_risk_of_a_false_alarm_with_the_metrics():

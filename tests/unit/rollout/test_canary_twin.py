@@ -71,11 +71,31 @@ def test_the_twin_equals_the_product(twin, name, kind, margin, bursts, spread): 
     assert alarm.blocks > (20 if bursts else 100)
 
 
-def test_a_small_simulation_keeps_its_promises(twin, monkeypatch):
-    spec = importlib.util.spec_from_file_location("canary_analysis", HERE / "canary_analysis.py")
+def _loaded(monkeypatch, name):
+    spec = importlib.util.spec_from_file_location(name, HERE / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "canary_analysis", module)
+    monkeypatch.setitem(sys.modules, name, module)
     spec.loader.exec_module(module)
+    return module
+
+
+def test_the_rules_of_others_end_when_their_documentation_says(twin, monkeypatch):
+    rules = _loaded(monkeypatch, "canary_rules")
+    rng = np.random.default_rng(0)
+    good, bad = rules.Traffic("good", 0.0), rules.Traffic("bad", 0.5)
+    # four failed measurements are more than failureLimit 3; ten failed checks reach threshold 10
+    for rule, passes_s, fails_s in ((rules.argo, 2400, 1200), (rules.flagger, 600, 600)):
+        passed, failed = rule(good, 5, rng), rule(bad, 5, rng)
+        assert (set(passed.outcome), set(passed.seconds)) == ({2}, {passes_s})
+        assert (set(failed.outcome), set(failed.seconds)) == ({1}, {fails_s})
+    assert set(rules.modelyard(good, 5, rng).outcome) == {2}
+    worse = rules.modelyard(rules.Traffic("worse", 0.01, 0.3), 5, rng)
+    assert set(worse.outcome) == {1}
+    assert worse.seconds.max() < 120
+
+
+def test_a_small_simulation_keeps_its_promises(twin, monkeypatch):
+    module = _loaded(monkeypatch, "canary_analysis")
     scene = module.Scene("as good", "alarm", base=0.05, canary=0.05, weight=0.5, looks=150, per_look=20)
     assert module.play(scene, 400).share(1)[0] <= 0.005
     boundary = module.Scene(
