@@ -70,6 +70,8 @@ MANAGER: Final = "modelyard"
 SCALER: Final = "modelyard-replicas"
 """Owns `spec.replicas`, where no autoscaler does: the field changes hands without being given up, or it would fall to 1
 in between (Argo Rollouts #1415)."""
+TRIES: Final = 5
+"""A controller may write the status of a Deployment between our reading and our writing."""
 CHECK_S: Final = 10.0
 """Whether somebody removed a part is looked up at most this often."""
 CHECKED: Final = (SERVICE, PDB, NETWORK_POLICY)
@@ -201,12 +203,14 @@ class KubeArms:
         wanted = render.deployment(side, template=template, rollout=rollout, replicas=replicas)
         said = {name: annotation(before, name) for name in (PARTS, AUTOSCALED)} | dict(more or {})
         kept = {name: value for name, value in said.items() if value}
-        about = {
-            **wanted["metadata"],
-            "annotations": {**wanted["metadata"]["annotations"], **kept},
-            "resourceVersion": resource_version_of(before),
-        }
-        return self._apply({**wanted, "metadata": about})
+        about = {**wanted["metadata"], "annotations": {**wanted["metadata"]["annotations"], **kept}}
+        now = before
+        for _ in range(TRIES - 1):
+            try:
+                return self._apply({**wanted, "metadata": {**about, "resourceVersion": resource_version_of(now)}})
+            except Conflict:
+                now = self._fresh(side, before)
+        return self._apply({**wanted, "metadata": {**about, "resourceVersion": resource_version_of(now)}})
 
     def _scale(self, side: Side, found: Object, replicas: int) -> Object:
         if scaled(found) == replicas:
@@ -245,7 +249,6 @@ class KubeArms:
         if missing is not None:
             raise missing
         rollout, scaled = annotation(found, ROLLOUT_ANNOTATION), "" if scaler is None else kind_of(scaler).kind
-        found = self._fresh(side, found)
         return self._change(side, found, rollout=rollout, replicas=least, more={PARTS: hashed, AUTOSCALED: scaled})
 
     def _may_scale(self, side: Side, kind: Kind) -> bool:
