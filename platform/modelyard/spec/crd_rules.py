@@ -20,6 +20,7 @@ class Rule(NamedTuple):
 _PERCENT: Final = "double(self.substring(0, self.size() - 1))"
 _POSITIVE: Final = Rule("self.matches('[1-9]')", "must be more than 0, like 10s")
 _RISK: Final = Rule(f"{_PERCENT} > 0.0 && {_PERCENT} < 50.0", "must be above 0% and below 50%, like 1%")
+_FROZEN: Final = Rule("self == oldSelf", "an attempt is frozen: leave it as it is; a retry makes a new one")
 _WEIGHTS: Final = "self.steps.filter(s, has(s.setWeight) && s.setWeight > 0).map(s, s.setWeight)"
 _MARGIN: Final = "double({0}.substring(0, {0}.size() - 1))"
 _DNS_LABEL: Final = {"pattern": "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", "minLength": 1, "maxLength": 63}
@@ -133,7 +134,8 @@ RULES: Final[Mapping[type, tuple[Rule, ...]]] = {
     rollout.RolloutSpec: (
         Rule(
             "self.deployment == oldSelf.deployment && self.version == oldSelf.version && self.digest == oldSelf.digest "
-            "&& self.arm == oldSelf.arm && self.wished == oldSelf.wished",
+            "&& self.arm == oldSelf.arm && self.wished == oldSelf.wished && has(self.steps) == has(oldSelf.steps) "
+            "&& (!has(self.steps) || self.steps == oldSelf.steps)",
             "an attempt is frozen: only paused, abort, promote and resumed can be set; a retry makes a new one",
         ),
     ),
@@ -199,6 +201,8 @@ FIELDS: Final[Mapping[tuple[type, str], Mapping[str, Any]]] = {
     (registry.ModelRegistrySpec, "pollInterval"): {"x-kubernetes-validations": [_POSITIVE]},
     (registry.MLflow, "trackingURI"): {"pattern": "^https?://.+", "maxLength": 2048},
     (registry.SecretRef, "name"): _SUBDOMAIN,
+    (rollout.RolloutSpec, "serving"): {"x-kubernetes-validations": [_FROZEN]},
+    (rollout.RolloutSpec, "previous"): {"x-kubernetes-validations": [_FROZEN]},
     (rollout.RolloutSpec, "digest"): {"pattern": "^sha256:[0-9a-f]{64}$"},
     (rollout.RolloutSpec, "steps"): {"maxItems": 32},
     (rollout.RolloutSpec, "resumed"): {"minimum": -1, "maximum": 32},

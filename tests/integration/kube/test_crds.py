@@ -237,8 +237,18 @@ def test_a_wish_of_ten_thousand_lines_is_taken(kube: KubeClient, namespace: str)
 
 def test_an_attempt_is_frozen_but_for_its_switches(kube: KubeClient, namespace: str) -> None:
     made: Any = kube.create(to_object(attempt(namespace)), manager="tests")
-    for field, value in {"version": "8", "digest": "sha256:" + "b" * 64, "arm": "b2", "deployment": "x"}.items():
-        with pytest.raises(Refused, match="an attempt is frozen: only paused, abort, promote and resumed can be set"):
+    others = {
+        "version": "8",
+        "digest": "sha256:" + "b" * 64,
+        "arm": "b2",
+        "deployment": "x",
+        "wished": "b2",
+        "steps": [{"setWeight": 100}],
+        "serving": {**made["spec"]["serving"], "replicas": 7},
+        "previous": {"version": "5"},
+    }
+    for field, value in others.items():
+        with pytest.raises(Refused, match="an attempt is frozen"):
             kube.replace({**made, "spec": {**made["spec"], field: value}}, manager="tests")
     switched = kube.replace({**made, "spec": {**made["spec"], "paused": True, "resumed": 1}}, manager="tests")
     assert from_object(ModelRollout, switched).spec.paused is True
