@@ -16,9 +16,9 @@ ROOT = Path(__file__).parents[2]
 TESTS = {
     "rollout": ["tests/unit/rollout/test_analysis.py"],
     "statistics": ["tests/unit/statistics"],
-    "evaluation": ["tests/unit/evaluation/test_rules.py", "tests/unit/evaluation/test_gate.py",
-                   "tests/unit/evaluation/test_metrics.py", "tests/unit/evaluation/test_scores.py",
-                   "tests/unit/evaluation/test_gate_beside.py"],
+    "evaluation": ["tests/unit/evaluation/test_rules.py", "tests/unit/evaluation/test_gate_beside.py",
+                   "tests/unit/evaluation/test_gate.py", "tests/unit/evaluation/test_scores.py",
+                   "tests/unit/evaluation/test_metrics.py"],
 }  # fmt: skip
 
 

@@ -14,6 +14,8 @@ def aligned(candidate: EvaluationReport, champion: EvaluationReport) -> Evaluati
     Raises:
         BadInput: the reports are on different examples or labels; the message names the first.
     """
+    if (not candidate.ids or not champion.ids) and candidate.split_digest != champion.split_digest:
+        raise BadInput("candidate and champion were judged on different splits", do="evaluate both on the same, now")
     place = {name: at for at, name in enumerate(champion.ids)}
     if place.keys() != set(candidate.ids) or len(champion.ids) != len(candidate.ids):
         odd = sorted(place.keys() ^ set(candidate.ids))

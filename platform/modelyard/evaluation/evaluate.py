@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ import numpy as np
 from modelyard.data.shards import SplitReader
 from modelyard.errors import BadInput
 from modelyard.evaluation.measure import available, measured, own_indices
-from modelyard.evaluation.metrics import CALIBRATION_BINS, calibration_place
+from modelyard.evaluation.metrics import CALIBRATION_BINS, METRICS, calibration_place
 from modelyard.evaluation.predict import Answers, Progress, answers, classes_of, opened
 from modelyard.evaluation.report import Bin, EvaluationReport, Metric
+from modelyard.evaluation.stream import STREAMED_FROM, Stream
 from modelyard.model.predictor import digest_of
 from modelyard.model.recipe import Loaded, RecipeError
 from modelyard.spec.codec import to_json
@@ -23,7 +25,7 @@ FILE = "evaluation.json"
 SHOWN = (
     "accuracy", "balanced-accuracy", "precision-macro", "recall-macro", "f1-macro", "f1-weighted", "auroc",
     "average-precision", "log-loss", "brier", "ece", "mae", "rmse", "r2", "word-error-rate", "character-error-rate",
-    "loss", "latency-p50", "latency-p90",
+    "perplexity", "loss", "latency-p50", "latency-p90",
 )  # fmt: skip
 """Metrics of ours in every report, where they apply; gates can ask for any other."""
 RESAMPLES = 1000
@@ -66,12 +68,25 @@ def evaluate(
     reader = SplitReader(data, split)
     if not len(reader):
         raise BadInput(f"split {split!r} has no examples", do="give it a larger share in data.splits")
-    with opened(model, work) as predictor:
-        kept = answers(predictor, reader, slices=slices, most=most, progress=progress)
-        own, replicates, less = _own_metrics(predictor.recipe, kept, declared or {})
-        classes = classes_of(reader.prepared.facts.get("classes") or (), predictor.recipe.facts.classes)
-        variant = predictor.description.variant
     kind = reader.prepared.facts["label"]["kind"]
+    large = min(len(reader), most or len(reader)) > STREAMED_FROM
+    if large and slices:
+        raise BadInput(
+            f"split {split!r} has {len(reader):,} examples, too many to keep those of a slice apart",
+            do=f"leave slices out of gates, or give the split at most {STREAMED_FROM:,} examples",
+        )
+    with opened(model, work) as predictor:
+        classes = classes_of(reader.prepared.facts.get("classes") or (), predictor.recipe.facts.classes)
+        stream = Stream(kind, len(classes)) if large else None
+        kept = answers(
+            predictor, reader, slices=slices, most=most, sink=stream.add if stream else None, progress=progress
+        )
+        if stream:
+            own, replicates, less = _streamed(stream)
+            kept.notes.append(f"examples: none is kept of more than {STREAMED_FROM:,}; metrics from sums over all")
+        else:
+            own, replicates, less = _own_metrics(predictor.recipe, kept, declared or {})
+        variant = predictor.description.variant
     bare = EvaluationReport(
         model=digest_of(model),
         variant=variant,
@@ -80,7 +95,7 @@ def evaluate(
         kind=kind,
         bytes=sum(path.stat().st_size for path in model.rglob("*") if path.is_file()),
         classes=classes if kind == "class" else (),
-        examples=len(kept.ids),
+        examples=stream.examples if stream else len(kept.ids),
         metrics=own,
         ids=tuple(kept.ids),
         labels=tuple(kept.labels),
@@ -95,9 +110,21 @@ def evaluate(
         notes=tuple(kept.notes),
     )
     report = _completed(bare, shown, progress)
+    if stream and kind == "class":
+        report = replace(report, confusion=tuple(tuple(row) for row in stream.confusion().tolist()))
     if out is not None:
         write_text(out / FILE, to_json(report, indent=None))
     return report
+
+
+def _streamed(stream: Stream) -> tuple[dict[str, Metric], dict[str, tuple[float, ...]], tuple[str, ...]]:
+    """The metrics of a stream, in the form of a recipe's own: a value, and values in resamples that all share."""
+    values = {name: each for name, each in stream.replicates().items() if np.isfinite(each).all()}
+    metrics = {
+        name: Metric(value=float(each[0]), low=float(each[0]), high=float(each[0])) for name, each in values.items()
+    }
+    replicates = {name: tuple(each[1:].tolist()) for name, each in values.items()}
+    return metrics, replicates, tuple(name for name in values if METRICS[name].better == "lower")
 
 
 def _whole(values: Sequence[Any], kept: Answers) -> tuple[Any, ...]:
@@ -156,7 +183,7 @@ def _completed(report: EvaluationReport, shown: Sequence[str], progress: Progres
         else:
             notes.append(f"{name}: not defined on these examples")
     fields = {**report.__dict__, "metrics": metrics, "notes": tuple(notes)}
-    if report.kind == "class":
+    if report.kind == "class" and report.ids:
         fields["confusion"] = _confusion(report)
     if report.kind == "class" and report.probabilities:
         fields["calibration"] = _calibration(report)

@@ -162,7 +162,7 @@ def _parts(report: EvaluationReport, column: str) -> list[_Part]:
 def _result(rule: GateRule, part: _Part, case: _Case) -> RuleResult:
     """A rule on the test split, or a part of it."""
     candidate, name, rows = case.candidate, _name(rule), part.rows
-    examples = len(candidate.ids) if rows is None else len(rows)
+    examples = candidate.examples if rows is None else len(rows)
     other, against, missing = _other(rule, case)
     if isinstance(other, EvaluationReport) and against != "champion":
         other = aligned(candidate, other)

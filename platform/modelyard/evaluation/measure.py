@@ -27,8 +27,8 @@ SIZE = "size"
 def available(report: EvaluationReport) -> tuple[str, ...]:
     """Names of the metrics that can be measured on a report."""
     there = {
-        "predictions": True,
-        "examples": True,
+        "predictions": bool(report.ids),
+        "examples": bool(report.ids),
         "probabilities": bool(report.probabilities),
         "losses": bool(report.losses),
         "latencies": bool(report.latencies_ms),
@@ -40,7 +40,7 @@ def available(report: EvaluationReport) -> tuple[str, ...]:
 def gives(report: EvaluationReport, name: str) -> bool:
     """Whether a metric can be measured on a report."""
     name = ALIASES.get(name, name)
-    return name in available(report) or (":" in name and report.kind == "class")
+    return name in available(report) or (":" in name and report.kind == "class" and bool(report.ids))
 
 
 def measured(
@@ -185,7 +185,7 @@ def _known(report: EvaluationReport, name: str) -> Definition:
     """The definition of a metric that this report can give."""
     there = available(report)
     known = definition(name, classes=report.classes, known=there)
-    if ":" in name and report.kind == "class":
+    if ":" in name and report.kind == "class" and report.ids:
         return known
     if name not in there:
         raise unknown(name, there)

@@ -16,7 +16,7 @@ from modelyard.errors import BadInput
 
 Floats = npt.NDArray[np.floating[Any]]
 CALIBRATION_BINS = 15
-_SMALLEST = 1e-7
+SMALLEST = 1e-7
 LATENCY_SHARES = {"latency-p50": 0.5, "latency-p90": 0.9}
 """Of the answers, those that are as quick."""
 
@@ -167,7 +167,7 @@ def _average_precision(positive: Any, scores: Any, weights: Any) -> Floats:
 def _log_loss(cells: Cells, weights: Any) -> Floats:
     assert cells.probabilities is not None
     given = cells.probabilities[np.arange(len(cells.probabilities)), np.asarray(cells.labels)]
-    return _mean_of(-np.log(np.clip(given, _SMALLEST, 1)), weights)
+    return _mean_of(-np.log(np.clip(given, SMALLEST, 1)), weights)
 
 
 def _brier(cells: Cells, weights: Any) -> Floats:
@@ -217,6 +217,11 @@ def _losses(cells: Cells, weights: Any) -> Floats:
     return _mean_of(cells.losses, weights)
 
 
+def _perplexity(cells: Cells, weights: Any) -> Floats:
+    """Exp of the mean loss: of a recipe whose loss is the mean negative log likelihood of an example's tokens."""
+    return np.exp(_losses(cells, weights))
+
+
 def _latency(share: float) -> Measure:
     def measure(cells: Cells, weights: Any) -> Floats:
         assert cells.latencies is not None
@@ -228,7 +233,7 @@ def _latency(share: float) -> Measure:
     return measure
 
 
-def _edits(label: Any, prediction: Any) -> int:
+def edits(label: Any, prediction: Any) -> int:
     """Levenshtein distance of two sequences."""
     row = list(range(len(prediction) + 1))
     for count, wanted in enumerate(label, 1):
@@ -243,8 +248,8 @@ def _error_rate(split: Callable[[str], Any]) -> Measure:
 
     def measure(cells: Cells, weights: Any) -> Floats:
         pairs = [(split(str(a)), split(str(b))) for a, b in zip(cells.labels, cells.predictions, strict=True)]
-        edits = np.array([_edits(a, b) for a, b in pairs], dtype=float)
-        return _ratio(weights @ edits, weights @ np.array([len(a) for a, _ in pairs], dtype=float))
+        distances = np.array([edits(a, b) for a, b in pairs], dtype=float)
+        return _ratio(weights @ distances, weights @ np.array([len(a) for a, _ in pairs], dtype=float))
 
     return measure
 
@@ -277,6 +282,7 @@ def _named() -> dict[str, Definition]:
         "character-error-rate": Definition(
             measure=_error_rate(list), better="lower", kinds=("text",), needs="examples"
         ),
+        "perplexity": Definition(measure=_perplexity, better="lower", kinds=("text",), needs="losses"),
         "loss": Definition(measure=_losses, better="lower", kinds=everywhere, needs="losses"),
         **{
             name: Definition(measure=_latency(share), better="lower", kinds=everywhere, needs="latencies")

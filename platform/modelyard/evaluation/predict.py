@@ -64,9 +64,18 @@ def answers(
     *,
     slices: Sequence[str],
     most: int | None = None,
+    sink: Callable[[Answers], None] | None = None,
     progress: Progress | None = None,
 ) -> Answers:
     """Ask a model about every example of a split, or of a larger one about `most`, evenly spread over it.
+
+    Args:
+        predictor: the model.
+        reader: the split.
+        slices: columns to keep.
+        most: examples to ask about.
+        sink: takes each batch's answers and empties them, where all would not fit.
+        progress: is told what is done.
 
     Raises:
         BadInput: there is no such column to slice by, or predictions do not fit the labels.
@@ -76,7 +85,7 @@ def answers(
     label = facts["label"]["column"]
     kept = Answers(slices={column: [] for column in slices})
     asked = min(len(reader), most or len(reader))
-    with_losses = asked <= LOSSES_UP_TO
+    with_losses = asked <= LOSSES_UP_TO and sink is None
     if not with_losses:
         kept.notes.append(f"loss: not computed example by example above {LOSSES_UP_TO} examples")
     for start in range(0, asked, BATCH):
@@ -95,6 +104,8 @@ def answers(
         _keep(kept, rows, records, label=label, facts=facts, own=predictor.recipe.facts.classes)
         if with_losses:
             with_losses = _keep_losses(kept, predictor.recipe, outputs, batch, len(rows))
+        if sink:
+            sink(kept)
         if progress:
             progress("asking the model", min(1.0, (start + BATCH) / asked))
     kept.latencies_ms = latencies(predictor, list(reader.rows(0, TIMED)))

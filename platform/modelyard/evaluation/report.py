@@ -48,6 +48,7 @@ class EvaluationReport:
     examples: int
     metrics: Mapping[str, Metric]
     ids: tuple[str, ...]
+    """Empty, as are all columns, where the examples were too many to keep; then all metrics are in `own`."""
     labels: tuple[int | float | str, ...]
     predictions: tuple[int | float | str, ...]
     scores: tuple[float, ...] = ()
@@ -61,9 +62,10 @@ class EvaluationReport:
     slices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Column → its value for each example."""
     own: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
-    """The recipe's own metrics → value in each of the resamples that every report on these examples shares."""
+    """Metric → value in each of the resamples that every report on these examples shares. The recipe's own metrics; of
+    examples that were not kept, ours too."""
     lower_is_better: tuple[str, ...] = ()
-    """The recipe's own metrics for which less is better."""
+    """Those of `own` for which less is better."""
     confusion: tuple[tuple[int, ...], ...] = ()
     """Rows: label; columns: prediction."""
     calibration: tuple[Bin, ...] = ()

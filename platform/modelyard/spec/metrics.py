@@ -62,11 +62,13 @@ METRICS: Mapping[str, MetricKind] = {
     "r2": MetricKind(better="higher", labels=("number",)),
     "word-error-rate": _lower("text"),
     "character-error-rate": _lower("text"),
+    "perplexity": _lower("text"),
     "loss": _lower("class", "number", "text"),
     "latency-p50": _lower("class", "number", "text"),
     "latency-p90": _lower("class", "number", "text"),
 }
-"""`ece` is the expected calibration error, `loss` the recipe's own, latencies are in milliseconds for one example."""
+"""`ece` is the expected calibration error, `loss` the recipe's own and `perplexity` exp of its mean, latencies are in
+milliseconds for one example."""
 
 _PER_CLASS = re.compile(r"(precision|recall|f1):(.+)")
 

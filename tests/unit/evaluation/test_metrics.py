@@ -90,6 +90,12 @@ def test_word_and_character_errors_count_edits():
     assert measured(spoken, "accuracy").value == 0.0
 
 
+def test_perplexity_is_that_of_the_mean_loss():
+    spoken = report(["a", "b"], ["a", "c"], kind="text", losses=(1.0, 3.0))
+    assert measured(spoken, "perplexity").value == pytest.approx(np.exp(2.0))
+    assert "perplexity" not in available(report([0, 1], [0, 1], losses=(1.0, 3.0)))
+
+
 def test_latency_percentiles_are_those_of_the_sample():
     timed = report((0, 1), (0, 1), latencies_ms=tuple(float(ms) for ms in range(1, 101)))
     assert measured(timed, "latency-p50").value == 50.0
@@ -143,4 +149,4 @@ def test_a_metric_that_the_report_cannot_give_is_refused():
 def test_every_metric_says_which_way_is_better():
     losses = {name for name, one in METRICS.items() if one.better == "lower"}
     assert losses == {"log-loss", "brier", "ece", "mae", "mse", "rmse", "word-error-rate", "character-error-rate",
-                      "loss", "latency-p50", "latency-p90"}  # fmt: skip
+                      "perplexity", "loss", "latency-p50", "latency-p90"}  # fmt: skip
