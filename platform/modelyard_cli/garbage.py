@@ -34,11 +34,23 @@ def collect(project: "Project", *, keep: int, dry_run: bool) -> list[Garbage]:
         Busy: a run is on its way in this project.
     """
     with exclusive(project.state / "lock", what="modelyard gc"):
-        found = list(_unnamed(project, keep))
+        orphans = dict(_orphans(project))
+        found = [*_unnamed(project, keep), *orphans.values()]
         if not dry_run:
+            for model_id in orphans:
+                wiring.registry(project.home).forget(model_id)
             for one in found:
-                shutil.rmtree(one.path) if one.path.is_dir() else one.path.unlink(missing_ok=True)
+                shutil.rmtree(one.path, ignore_errors=True) if one.path.is_dir() else one.path.unlink(missing_ok=True)
     return found
+
+
+def _orphans(project: "Project") -> Iterator[tuple[str, Garbage]]:
+    """Models that a killed registration left in MLflow, where that is up: nobody starts it to tidy."""
+    if wiring.running(project.home) is None:
+        return
+    for model_id in wiring.registry(project.home).orphans():
+        path = next(project.home.glob(f"artifacts/*/models/{model_id}"), project.home / "artifacts" / model_id)
+        yield model_id, _garbage(path, "model of a registration that was killed")
 
 
 def _unnamed(project: "Project", keep: int) -> Iterator[Garbage]:

@@ -129,6 +129,38 @@ class MLflowRegistry:
             )
         return found
 
+    # what killed registrations left
+
+    def orphans(self) -> tuple[str, ...]:
+        """Ids of models that a registration uploaded and, killed, never made a version of."""
+        with self._asking():
+            experiments = [each.experiment_id for each in self._client.search_experiments()]
+            named = {version.source for version in self._search("")}
+            models = [each for experiment in experiments for each in self._uploaded(experiment)]
+        young = time.time() - ABANDONED_S
+        return tuple(
+            sorted(
+                each.model_id
+                for each in models
+                if DIGEST in each.tags
+                and f"models:/{each.model_id}" not in named
+                and each.creation_timestamp / 1000 < young
+            )
+        )
+
+    def forget(self, model_id: str) -> None:
+        """Delete a model that no version names. Its files stay where the server keeps artifacts."""
+        with self._asking():
+            self._client.delete_logged_model(model_id)
+
+    def _uploaded(self, experiment: str) -> Iterator[Any]:
+        token = None
+        while True:
+            page = self._client.search_logged_models([experiment], page_token=token)
+            yield from page
+            if not (token := page.token):
+                return
+
     # one version for one digest
 
     def _with_digest(self, candidate: Candidate) -> tuple[Version, ...]:
