@@ -4,9 +4,10 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from tests.fakes.small_model import NAME, code_archive, model_folder, prepared_data, request_of, weights
+from tests.fakes.small_model import NAME, code_archive, image_of, model_folder, prepared_data, request_of, weights
 from torch import nn
 
 from modelyard.compression.variants import VARIANTS, Source
@@ -19,13 +20,14 @@ pytestmark = pytest.mark.process
 
 @pytest.fixture(scope="module")
 def packed(tmp_path_factory: pytest.TempPathFactory) -> Package:
-    """The small model compiled by AOTInductor for nodes of the type `here`, uncompressed for others."""
+    """The small model in int8, compiled by AOTInductor for nodes of the type `here`, uncompressed for others."""
     into = tmp_path_factory.mktemp("compiled")
     module = nn.Sequential(nn.Flatten(), nn.Linear(64, 3)).eval()
     module.load_state_dict({name.replace("linear", "1"): value for name, value in weights().items()})
-    source = Source(module=module, inputs=("image",), calibration=({"image": torch.rand(4, 1, 8, 8)},))
-    VARIANTS["aot"].build(source, into / "model.pt2")
-    settings: dict[str, Any] = {"kind": "exported", "model": into / "model.pt2", "variant": "aot"}
+    images = torch.from_numpy(np.stack([image_of(third) for third in range(3)]))[:, None]
+    source = Source(module=module, inputs=("image",), calibration=({"image": images},))
+    VARIANTS["aot-int8"].build(source, into / "model.pt2")
+    settings: dict[str, Any] = {"kind": "exported", "model": into / "model.pt2", "variant": "aot-int8"}
     return package(
         model_folder(into / "chosen", code=code_archive(into / "code"), **settings),
         name=NAME,
@@ -43,7 +45,7 @@ def bare(packed: Package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     return packed
 
 
-@pytest.mark.parametrize(("node", "variant"), [("here", "aot"), ("elsewhere", "fp32")])
+@pytest.mark.parametrize(("node", "variant"), [("here", "aot-int8"), ("elsewhere", "fp32")])
 def test_the_variant_that_fits_the_node_answers_and_is_named_without_a_compiler(
     node: str, variant: str, bare: Package, tmp_path: Path
 ) -> None:
