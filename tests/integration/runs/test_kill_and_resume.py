@@ -2,9 +2,22 @@
 
 from pathlib import Path
 
+import psutil
 import pytest
-from tests.integration.runs.walking import Event, Plan, kind, last_run, leftovers, results, small_project, walk
+from tests.integration.runs.walking import (
+    PROJECT,
+    Event,
+    Plan,
+    Running,
+    kind,
+    last_run,
+    leftovers,
+    results,
+    small_project,
+    walk,
+)
 
+from modelyard.processes import wait_until
 from modelyard.runs.journal import RunState
 
 pytestmark = [pytest.mark.process, pytest.mark.slow]
@@ -36,6 +49,20 @@ def test_killed_at_every_event_up_to_the_evaluation(tmp_path: Path) -> None:
     again = walk(broken, until="evaluate")
     assert [event[1] for event in again.events if event[1] in {"done", "cached"}] == ["cached"] * 3
     assert results(broken) == results(unbroken)
+
+
+def test_its_processes_end_with_a_run_whose_guard_was_killed_too(tmp_path: Path) -> None:
+    """What ends them then is the parent-death signal alone, which the guard's work hides everywhere else."""
+    folder = small_project(tmp_path / "project", text=PROJECT.replace("epochs: 2", "epochs: 100000"))
+    run = Running(folder, until="train")
+    run.until("train", "progress")
+    ours = psutil.Process(run.process.pid)
+    wait_until(lambda: len(ours.children(recursive=True)) >= 3, deadline_s=60, what="the guard, the launcher, a rank")
+    (guard,) = (child for child in ours.children() if "killpg" in " ".join(child.cmdline()))
+    ours.suspend()  # so that it starts no other guard
+    guard.kill()
+    ours.kill()
+    assert run.end().left == []
 
 
 def test_killed_at_moments_that_nobody_chose(tmp_path: Path) -> None:

@@ -74,13 +74,28 @@ def test_stopped_in_every_stage_it_says_so_and_leaves_nothing(folder: Path) -> N
         assert ended.code == 0, ended.error
 
 
-def test_services_that_are_gone_in_mid_run_end_it_with_the_reason_and_the_next_run_goes_on(folder: Path) -> None:
-    home = folder / ".modelyard" / "yard"
-    renamed = {"metadata.name": "away"}
-    yard = up(home)
-    held = Plan(stage="package", state="done", hold=True)
-    run = Running(folder, plan=held, set=renamed)
+AWAY = {"metadata.name": "away"}
+
+
+def test_mlflow_that_dies_alone_in_mid_run_comes_back_and_the_run_goes_on(folder: Path) -> None:
+    """Killed between two stages that ask it; the yard starts it again at its address."""
+    yard = up(folder / ".modelyard" / "yard")
+    run = Running(folder, plan=Plan(stage="package", state="done", hold=True), set=AWAY)
     run.until("package", "done")
+    (mlflow,) = (p for p in psutil.Process(yard.pid).children() if "modelyard.registry.serve" in " ".join(p.cmdline()))
+    mlflow.kill()
+    mlflow.wait(timeout=20)
+    run.let_go()
+    ended = run.end()
+    assert ended.code == 0, ended.error
+    assert ended.events[-1][:2] == ("settle", "done")
+
+
+def test_services_that_are_gone_in_mid_run_end_it_with_the_reason(folder: Path) -> None:
+    yard = up(folder / ".modelyard" / "yard")
+    patience = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
+    run = Running(folder, plan=Plan(stage="package", state="cached", hold=True), set=AWAY, env=patience)
+    run.until("package", "cached")
     services = psutil.Process(yard.pid)
     family = [services, *services.children(recursive=True)]
     services.kill()
@@ -91,7 +106,16 @@ def test_services_that_are_gone_in_mid_run_end_it_with_the_reason_and_the_next_r
     assert "MLflow" in ended.error
     record = last_run(folder)
     assert (record.state, record.message) == (RunState.FAILED, ended.error)
-    up(home)
-    again = walk(folder, set=renamed)
-    assert again.code == 0, again.error
-    assert [event[1] for event in again.events if event[0] == "package"][-1] == "cached"
+
+
+def test_a_project_folder_that_was_moved_still_works(folder: Path, tmp_path: Path) -> None:
+    """Nothing on disk names the place where it was made: services that start there serve what was registered before."""
+    assert not down(folder / ".modelyard" / "yard")
+    moved = tmp_path / "moved"
+    folder.rename(moved)
+    try:
+        ended = walk(moved, set=AWAY)
+        assert ended.code == 0, ended.error
+        assert [event[1] for event in ended.events if event[0] == "package"][-1] == "cached"
+    finally:
+        down(moved / ".modelyard" / "yard")

@@ -40,6 +40,7 @@ train:
   checkpointEvery: 4
 gates:
 - {metric: accuracy, atLeast: 0.1}
+compress: {variants: [torchscript]}
 promote: automatic
 """
 RECIPE = '''
@@ -113,9 +114,10 @@ class Ended:
 
 
 def kind(event: Event) -> Event:
-    """An event without its numbers, and `cached` as `done`."""
+    """An event without its numbers and the name of a metric, and `cached` as `done`."""
     stage, state, message = event
-    return stage, "done" if state == "cached" else state, re.sub(r"[\d.]+", "#", message) if state == "progress" else ""
+    told = re.sub(r"measuring \S+|[\d.]+", "#", message) if state == "progress" else ""
+    return stage, "done" if state == "cached" else state, told
 
 
 class Running:
@@ -208,7 +210,8 @@ def _run(  # noqa: PLR0917
         _later(plan)
     code = 0
     try:
-        done = Project.load(folder).run(until=until, set=more.get("set"), observer=_Watch(pipe, plan))
+        settings = {"until": until, "from_": more.get("from_"), "set": more.get("set")}
+        done = Project.load(folder).run(observer=_Watch(pipe, plan), **settings)
         code = done.exit_code
     except KeyboardInterrupt:
         code = 130
