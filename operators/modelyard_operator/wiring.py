@@ -47,8 +47,10 @@ def made(kube: Kube, rendering: Rendering, namespace: str, prometheus: str) -> M
     arms, routes = KubeArms(kube, rendering), RouteRouter(kube, counters)
 
     def then(key: str, spec: DeploymentSpec) -> None:
-        arms.keep(key, spec)
-        routes.keep(key, spec)
+        try:
+            arms.keep(key, spec)
+        finally:  # what the cluster lacks for one must not hold up the other
+            routes.keep(key, spec)
 
     world = World(
         records=KubeRecords(kube, manager=MANAGER, namespace=namespace),
