@@ -76,7 +76,9 @@ def evaluate(
             do=f"leave slices out of gates, or give the split at most {STREAMED_FROM:,} examples",
         )
     with opened(model, work) as predictor:
-        classes = classes_of(reader.prepared.facts.get("classes") or (), predictor.recipe.facts.classes)
+        known = predictor.recipe.facts.classes
+        classes = classes_of(reader.prepared.facts.get("classes") or (), known)
+        strange = tuple(name for name in reader.prepared.facts.get("classes") or () if known and name not in known)
         stream = Stream(kind, len(classes)) if large else None
         kept = answers(
             predictor, reader, slices=slices, most=most, sink=stream.add if stream else None, progress=progress
@@ -95,6 +97,7 @@ def evaluate(
         kind=kind,
         bytes=sum(path.stat().st_size for path in model.rglob("*") if path.is_file()),
         classes=classes if kind == "class" else (),
+        never_learnt=strange if kind == "class" else (),
         examples=stream.examples if stream else len(kept.ids),
         metrics=own,
         ids=tuple(kept.ids),

@@ -186,7 +186,15 @@ def _result(rule: GateRule, part: _Part, case: _Case) -> RuleResult:
         examples=examples,
         variance=variance(gap or mine, examples, rule.confidence),
     )
-    return _decided(rule, sides, slice_=part.value)
+    return _told(_decided(rule, sides, slice_=part.value), other)
+
+
+def _told(result: RuleResult, other: EvaluationReport | None) -> RuleResult:
+    """Say so where the other side is wrong on a class because it never learnt it: that is no merit of the candidate."""
+    if other is None or not other.never_learnt or result.other is None:
+        return result
+    message = f"{result.verdict.message}; {result.against} never learnt {', '.join(other.never_learnt)}"
+    return replace(result, verdict=replace(result.verdict, message=message))
 
 
 def _other(rule: GateRule, case: _Case) -> tuple[EvaluationReport | None, str, Verdict | None]:

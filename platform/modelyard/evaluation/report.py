@@ -45,6 +45,8 @@ class EvaluationReport:
     """Size of the model folder; None where it was not kept."""
     classes: tuple[str, ...] = ()
     """Labels and predictions of kind class count in this list."""
+    never_learnt: tuple[str, ...] = ()
+    """Classes of the data that the model does not know: it is wrong on each of their examples."""
     examples: int
     metrics: Mapping[str, Metric]
     ids: tuple[str, ...]

@@ -82,6 +82,35 @@ def test_a_model_that_learnt_its_classes_in_another_order_is_judged_by_name(yard
     assert report.metrics["auroc"].value > 0.95
 
 
+def test_own_metrics_of_a_model_with_another_order_of_classes_see_the_datas_classes(yard):
+    """Its own index 0 is another class than the label 0: its metric would call right answers wrong."""
+    data, declared = yard.data(), {"hits": OwnMetric(better="higher")}
+    turned = evaluate(
+        yard.model("turned", order=(2, 0, 1), classes=("cat", "ant", "bee")), data, "test",
+        declared=declared, work=yard.work,
+    )  # fmt: skip
+    same = evaluate(yard.model("same"), data, "test", declared=declared, work=yard.work)
+    assert turned.metrics["hits"].value == turned.metrics["accuracy"].value == same.metrics["hits"].value
+    rules = (GateRule(metric="hits", not_worse_than_champion=Margin(margin=0.0)),)
+    assert gate(same, turned, rules).verdict.lets_through
+
+
+def test_a_class_that_the_champion_never_learnt_is_named(yard):
+    data = yard.data(size=300)
+    old = evaluate(yard.model("old", classes=("ant", "bee", "wasp")), data, "test", work=yard.work)
+    new = evaluate(yard.model("new"), data, "test", work=yard.work)
+    assert (old.never_learnt, new.never_learnt) == (("cat",), ())
+    result = gate(new, old, (GateRule(metric="accuracy", not_worse_than_champion=Margin(margin=0.02)),)).rules[0]
+    assert result.verdict.lets_through
+    assert result.verdict.message.endswith("; champion never learnt cat")
+
+
+def test_of_a_larger_split_examples_are_taken_evenly(yard):
+    report = evaluate(yard.model(), yard.data(size=100), "test", most=25, shown=(), work=yard.work)
+    assert report.ids == tuple(f"x{at}" for at in range(0, 100, 4))
+    assert set(report.metrics) == {"hits", "cost-error"}
+
+
 def test_predictions_by_name_count_as_classes(yard):
     assert evaluate(yard.model(broken="names"), yard.data(), "test", work=yard.work).metrics["accuracy"].value > 0.95
 

@@ -1,0 +1,186 @@
+"""What the rules of a gate ask for is evaluated now, once for each pair of digests, and kept."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from modelyard.data.prepare import prepare
+from modelyard.data.prepared import PreparedData
+from modelyard.errors import BadInput
+from modelyard.evaluation.evidence import Evidence
+from modelyard.model.facts import Facts
+from modelyard.model.predictor import write_model_folder
+from modelyard.model.recipe import recipe_in
+from modelyard.registry.port import Version
+from modelyard.runs import champion as champions
+from modelyard.runs import judging as subject
+from modelyard.runs.champion import Champion
+from modelyard.runs.journal import Journal
+from modelyard.runs.judging import EVIDENCE, Judging
+from modelyard.runs.walk import Result, Silent, Walk
+from modelyard.spec.codec import from_data, from_json
+from modelyard.spec.project import ModelProject
+from modelyard.verdict import Outcome, Reason, Verdict
+
+RULES = {
+    "champion": {"metric": "accuracy", "notWorseThanChampion": {"margin": 0.1}},
+    "anchor": {"metric": "accuracy", "notWorseThanAnchor": {"version": "1", "margin": 0.1}},
+    "overfit": {"metric": "accuracy", "maxOverfit": 0.5},
+    "golden": {"noRegressionOn": "golden.csv"},
+}
+
+
+class World:
+    """A project with data, models that need no training, and a registry that names folders."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.asked: list[tuple[str, str]] = []
+        self.write("data.csv", 200)
+        self.write("golden.csv", 9, shift=0.00003)
+        self.versions: Mapping[str, Path] = {}
+
+    def write(self, name: str, rows: int, *, shift: float = 0.0) -> None:
+        lines = [
+            f"{(at % 3 == 0) + at / 1e4 + shift},{(at % 3 == 1) + at / 1e4 + shift},{'abc'[at % 3]}"
+            for at in range(rows)
+        ]
+        (self.home / name).write_text("x,y,label\n" + "\n".join(lines) + "\n")
+
+    def project(self, *rules: str) -> ModelProject:
+        return from_data(
+            ModelProject,
+            {
+                "metadata": {"name": "m"},
+                "data": {"source": "data.csv", "splits": {"train": 0.5, "validation": 0.2, "test": 0.3}},
+                "train": {"recipe": {"use": "mlp"}},
+                "gates": [RULES[name] for name in rules],
+            },
+        )
+
+    def data(self, project: ModelProject, name: str = "data") -> Result[PreparedData]:
+        made = prepare(project.data, base=self.home, out=self.home / name)
+        return Result(value=made, folder=self.home / name, key=name, cached=False)
+
+    def model(self, name: str, data: Result[PreparedData], *, sign: float = 1.0) -> Path:
+        """A linear model that tells the corners apart; with sign −1 it is always wrong."""
+        facts = Facts.from_json(data.value.facts) if hasattr(Facts, "from_json") else Facts(**data.value.facts)
+        with recipe_in(self.home, "mlp", {"hidden": []}, facts) as recipe:
+            net = recipe.model()
+            inputs = recipe.inputs(net)
+            weights = {key: torch.zeros_like(value) for key, value in net.state_dict().items()}
+        key = next(key for key, value in weights.items() if value.ndim == 2)
+        weights[key] = sign * torch.tensor([[6.0, -6.0], [-6.0, 6.0], [-6.0, -6.0]])
+        save_file(weights, self.home / f"{name}.safetensors")
+        write_model_folder(
+            self.home / name, kind="eager", model=self.home / f"{name}.safetensors",
+            recipe={"use": "mlp", "with": {"hidden": []}}, facts=facts, inputs=inputs, code=None,
+        )  # fmt: skip
+        return self.home / name
+
+    def judging(self, project: ModelProject, data: Result[PreparedData]) -> Judging:
+        state = self.home / "state"
+        journal = Journal(state)
+        run = journal.begin(project, "sha256:c")
+        walk = Walk(state=state, journal=journal, run=run, observer=Silent(), first=None, until=None)
+        return Judging(
+            walk=walk, project=project, base=self.home, registry=lambda: self, data=data, job=lambda: None,  # type: ignore[arg-type, return-value]
+        )  # fmt: skip
+
+    def versions_of(self, *_: Any) -> tuple[Version, ...]:
+        return tuple(Version(model="m", version=number, digest="sha256:0") for number in self.versions)
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    made = World(tmp_path)
+    evaluate = subject.evaluate
+
+    def counted(model: Path, data: Path, split: str, **more: Any) -> Any:
+        made.asked.append((model.name, split))
+        return evaluate(model, data, split, **more)
+
+    monkeypatch.setattr(subject, "evaluate", counted)
+    monkeypatch.setattr(
+        champions, "_numbered",
+        lambda _registry, _model, number: next((v for v in made.versions_of() if v.version == number), None),
+    )  # fmt: skip
+    monkeypatch.setattr(
+        champions, "_unpacked", lambda _r, named, _into=None, **_: Champion(folder=made.versions[named.version])
+    )
+    return made
+
+
+def test_both_sides_are_evaluated_on_all_that_the_rules_ask_for_and_it_is_kept(world: World) -> None:
+    project = world.project("champion", "anchor", "overfit", "golden")
+    data = world.data(project)
+    mine, theirs = world.model("mine", data), world.model("theirs", data)
+    world.versions = {"1": world.model("first", data, sign=-1.0)}
+    result = world.judging(project, data).judge(mine, Champion(version="2", folder=theirs), project.gates)
+    assert result.value.verdict.outcome == Outcome.PASSED, result.value.verdict.message
+    assert sorted(world.asked) == [
+        ("first", "test"),
+        ("mine", "golden"),
+        ("mine", "test"),
+        ("mine", "train"),
+        ("mine", "validation"),
+    ]  # fmt: skip  - `theirs` has the same digest as `mine`
+    kept = from_json(Evidence, (result.folder / EVIDENCE).read_text())
+    assert set(kept.beside.splits) == {"train", "validation"}
+    assert set(kept.beside.golden) == {"golden.csv"}
+    assert result.value.rules[1].difference.value == 1.0  # type: ignore[union-attr]
+
+
+def test_what_was_evaluated_is_not_evaluated_again(world: World) -> None:
+    project = world.project("champion", "overfit")
+    data = world.data(project)
+    mine = world.model("mine", data)
+    for _ in range(2):
+        again = world.judging(project, data).judge(mine, Champion(), project.gates)
+    assert again.cached
+    assert len(world.asked) == 3
+
+
+def test_a_changed_test_set_is_noticed_and_both_sides_are_evaluated_anew(world: World) -> None:
+    project = world.project("champion")
+    data = world.data(project)
+    mine, theirs = world.model("mine", data), world.model("theirs", data, sign=-1.0)
+    world.judging(project, data).judge(mine, Champion(version="1", folder=theirs), project.gates)
+    world.write("data.csv", 240)
+    other = world.data(project, "other")
+    result = world.judging(project, other).judge(mine, Champion(version="1", folder=theirs), project.gates)
+    assert sorted(world.asked) == [("mine", "test"), ("mine", "test"), ("theirs", "test"), ("theirs", "test")]
+    assert result.value.rules[0].examples > 0.3 * 240 - 5
+
+
+def test_a_champion_whose_archive_is_gone_and_an_anchor_that_is_not_registered_never_pass(world: World) -> None:
+    project = world.project("champion", "anchor", "golden")
+    data = world.data(project)
+    gone = Verdict(outcome=Outcome.INCONCLUSIVE, reason=Reason.CHAMPION_UNAVAILABLE, message="version 2 has no archive")
+    result = world.judging(project, data).judge(world.model("mine", data), Champion(missing=gone), project.gates)
+    assert [one.verdict.outcome for one in result.value.rules] == [Outcome.INCONCLUSIVE] * 3
+    assert [one.verdict.reason for one in result.value.rules] == [
+        Reason.CHAMPION_UNAVAILABLE, Reason.VERSION_MISSING, Reason.CHAMPION_UNAVAILABLE,
+    ]  # fmt: skip
+
+
+def test_a_golden_set_that_was_trained_on_is_refused(world: World) -> None:
+    project = world.project("golden")
+    data = world.data(project)
+    (world.home / "golden.csv").write_text((world.home / "data.csv").read_text())
+    with pytest.raises(BadInput, match=r"examples of golden\.csv were trained on"):
+        world.judging(project, data).judge(world.model("mine", data), Champion(), project.gates)
+
+
+def test_rules_of_another_metric_are_another_gate(world: World) -> None:
+    project = world.project("champion")
+    data = world.data(project)
+    judging, mine = world.judging(project, data), world.model("mine", data)
+    one = judging.judge(mine, Champion(), project.gates)
+    other = judging.judge(mine, Champion(), (replace(project.gates[0], metric="f1-macro"),))
+    assert one.key != other.key
