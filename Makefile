@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 TORCH := $(if $(wildcard $(WHEELS)/torch-*+cpu-*.whl),cpu,cuda)
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help setup demo test cluster coverage test-unit check format lock clean
+.PHONY: help setup demo test cluster nightly coverage test-unit check format lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z][a-z-]*:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -34,6 +34,10 @@ test: setup cluster ## Every test that this machine can run; the last one is the
 
 cluster: setup ## Build the Kubernetes API server that tests use, once, from Go modules (about six minutes; needs Go)
 	@$(BIN)/python -m tests.cluster.build
+
+nightly: setup cluster ## What is too long for every day: 10,000 examples of each state machine, every crash point (hours)
+	@HYPOTHESIS_PROFILE=nightly $(PYTEST) -n 2 -q --timeout 86400 tests/unit/rollout/test_state_machine.py \
+		tests/unit/modelyard_operator/test_state_machine.py tests/unit/modelyard_operator/test_crash_points.py
 
 coverage: setup ## What the tests that need no process reach, line by line (minutes: the state machines are traced too)
 	@$(PYTEST) -n 2 -m "not process" -q --cov --cov-report=term:skip-covered
