@@ -6,31 +6,18 @@ from pathlib import Path
 from modelyard.record import record
 from modelyard.spec.codec import to_data, to_json
 from modelyard.storage.atomic import digest_bytes
-from modelyard.training.job import EpochCurve, Origin, TrainJob
+from modelyard.training.job import TrainJob
 
 JOB = "job.json"
 PROGRESS = "progress.jsonl"
 LOG = "train.log"
 EXITS = "exits.json"
 FINISHED = "finished.json"
+"""The processes' part of `TrainedModel`."""
 RUN = "run.json"
 FAILURES = "failure-*.json"
 UNFINISHED = ".step-*.tmp"
 """A checkpoint until all of it is written."""
-
-
-@record
-class Finished:
-    """What the processes leave when all is done: their part of `TrainedModel`."""
-
-    digest: str
-    epochs: tuple[EpochCurve, ...]
-    best_epoch: int
-    steps: int
-    world_size: int
-    threads: int
-    examples_per_second: float
-    initialized_from: Origin | None = None
 
 
 @record

@@ -25,8 +25,8 @@ from modelyard.spec.codec import from_json, to_json
 from modelyard.storage.atomic import write_text
 from modelyard.training import weights
 from modelyard.training.failures import Report
-from modelyard.training.files import FINISHED, PROGRESS, Finished
-from modelyard.training.job import CHECKPOINTS, MODEL, WEIGHTS, TrainJob
+from modelyard.training.files import FINISHED, PROGRESS
+from modelyard.training.job import CHECKPOINTS, MODEL, WEIGHTS, TrainedModel, TrainJob
 from modelyard.training.progress import Teller
 from modelyard.training.trainer import Trainer
 
@@ -86,7 +86,7 @@ def _train(job_file: Path, out: Path, code: Path, rank: int) -> None:
             out / MODEL, kind="eager", model=out / WEIGHTS, recipe={"use": recipe.use, "with": dict(recipe.with_)},
             facts=facts, inputs=names, code=None if recipe.use in BUILT_IN else Path(job.code), sample=sample,
         )  # fmt: skip
-        finished = Finished(
+        finished = TrainedModel(
             digest=digest, epochs=trained.epochs, best_epoch=trained.best_epoch, steps=trained.steps,
             world_size=world, threads=torch.get_num_threads(), examples_per_second=trained.examples_per_second,
             initialized_from=trained.origin,

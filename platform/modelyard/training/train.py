@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from modelyard import errors
@@ -24,7 +25,6 @@ from modelyard.training.files import (
     JOB,
     LOG,
     PROGRESS,
-    Finished,
     identity,
     remove_unfinished,
 )
@@ -168,13 +168,8 @@ def _done(job: TrainJob, out: Path) -> TrainedModel | None:
 
 
 def _trained(out: Path, curves: Curves, restarts: int) -> TrainedModel:
-    finished = from_json(Finished, (out / FINISHED).read_bytes(), where=str(out / FINISHED))
-    return TrainedModel(
-        digest=finished.digest, epochs=finished.epochs, best_epoch=finished.best_epoch, steps=finished.steps,
-        world_size=finished.world_size, threads=finished.threads,
-        examples_per_second=finished.examples_per_second, initialized_from=finished.initialized_from,
-        run_id=curves.run_id, untracked=curves.error, restarts=restarts,
-    )  # fmt: skip
+    finished = from_json(TrainedModel, (out / FINISHED).read_bytes(), where=str(out / FINISHED))
+    return replace(finished, run_id=curves.run_id, untracked=curves.error, restarts=restarts)
 
 
 def _error(end: Ending) -> ModelyardError:

@@ -93,7 +93,7 @@ class Watcher:
             with contextlib.suppress(psutil.Error):
                 process.send_signal(signal.SIGUSR1)
         with contextlib.suppress(Unavailable):
-            wait_until(lambda: self._child.log.stat().st_size > size + 200, deadline_s=2.0, what="the stacks")
+            wait_until(lambda: self._child.log.stat().st_size > size + 200, deadline_s=10.0, what="the stacks")
         text = self._child.log.read_text("utf-8", errors="replace")[size:]
         for file, line, function in re.findall(r'File "([^"]+)", line (\d+) in (\w+)', text):
             if not any(part in file for part in _LIBRARY):
