@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from modelyard.reports.canvas import ACCENT, BAD, GOOD, LINE, MUTED, SECOND, WIDTH, svg
 
@@ -34,7 +35,7 @@ def _errors(figure: Figure, results: dict[str, list[Any]]) -> None:
         (results["successes"], 2, 0.05, "at the margin, but let through"),
     )
     for column, (rows, outcome, allowed, title) in enumerate(sides):
-        axes = figure.add_axes((0.24 if column == 0 else 0.65, 0.1, 0.33, 0.82))
+        axes = figure.add_axes((0.3 if column == 0 else 0.67, 0.1, 0.31, 0.82))
         for at, row in enumerate(rows):
             share, high = row.share(outcome)
             axes.plot([100 * share, 100 * high], [at, at], color=ACCENT, linewidth=1.4)
@@ -47,11 +48,11 @@ def _errors(figure: Figure, results: dict[str, list[Any]]) -> None:
         axes.set_yticks(range(len(names)), names)
         axes.grid(axis="x")
         axes.tick_params(length=0)
-    figure.text(0.24, 0.012, "dot: share; bar: up to the end of its 99 % interval; dashed: allowed", color=MUTED)
+    figure.text(0.3, 0.012, "dot: share; bar: up to the end of its 99 % interval; dashed: allowed", color=MUTED)
 
 
 def _times(figure: Figure, rows: Sequence[Any]) -> None:
-    axes = figure.add_axes((0.46, 0.08, 0.52, 0.86))
+    axes = figure.add_axes((0.46, 0.06, 0.51, 0.89))
     for at, row in enumerate(rows):
         done = row.total[row.outcome == (2 if row.scene.canary <= row.scene.base and row.scene.slower <= 1 else 1)]
         low, middle, high = np.quantile(done, [0.1, 0.5, 0.9])
@@ -63,16 +64,18 @@ def _times(figure: Figure, rows: Sequence[Any]) -> None:
                 middle = np.median(values[values > 0])
                 axes.plot([middle], [at], shape, color=colour, markersize=size, label=label if at == 0 else None)
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_yticks(range(len(rows)), [row.scene.name for row in rows])
     axes.set_title("requests until the verdict", pad=8)
     axes.grid(axis="x")
     axes.tick_params(length=0)
-    axes.legend(frameon=False, loc="upper right", fontsize=11)
+    axes.legend(frameon=False, loc="center right", fontsize=11)
 
 
 def _rules(figure: Figure, judged: Sequence[Any]) -> None:
-    axes = figure.add_axes((0.52, 0.07, 0.46, 0.87))
+    axes = figure.add_axes((0.52, 0.05, 0.44, 0.91))
     place, names, ticks, last = 0.0, [], [], ""
     for ends in judged:
         if ends.traffic.name != last:

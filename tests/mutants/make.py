@@ -35,7 +35,7 @@ MUTANTS = [
     ("one-bucket-hides-the-percentile", "rollout/bets.py",
      "if stream.stable.share_over(below) > HEAVY * share:", "if False:"),
     ("estimate-below-the-percentile", "rollout/bets.py",
-     "stable, canary = block.split(at.alarm, at.beyond)", "stable, canary = block.split(at.stable, at.canary)"),
+     "stable, canary = block.split(at.alarm, at.beyond)", "stable, canary = block.split(max(0, at.alarm - 1), at.beyond)"),
     ("more-staked-than-there-is", "rollout/bets.py", "STAKES = (0.28,", "STAKES = (0.56,"),
     ("more-spent-than-the-miss-rate", "rollout/analysis.py", "SPENT = 0.85", "SPENT = 1.5"),
     ("burst-of-one-look", "rollout/streams.py",
