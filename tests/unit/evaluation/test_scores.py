@@ -10,7 +10,7 @@ from made import chances, paired, report, right
 from scipy import stats
 
 from modelyard.evaluation.measure import apart, difference, measured
-from modelyard.statistics.combined import newcombe
+from modelyard.statistics.combined import Share, newcombe, weighted
 from modelyard.statistics.intervals import tango, wilson
 
 PERFECT = right(60, 60)
@@ -52,6 +52,13 @@ def test_recall_and_precision_of_one_class_are_proportions_of_its_own_examples()
     assert (recall.low, recall.high) == pytest.approx(wilson(15, 20))
     assert (precision.low, precision.high) == pytest.approx(wilson(15, 17))
     assert measured(one, "recall").low == pytest.approx(wilson(38, 40).low)
+
+
+def test_a_mean_of_precisions_is_one_of_answers_and_a_mean_of_recalls_one_of_labels():
+    one = report([0] * 30 + [1] * 30, [0] * 30 + [1] * 15 + [0] * 15, classes=("no", "yes"))
+    precision, recall = measured(one, "precision-macro"), measured(one, "recall-macro")
+    assert (precision.low, precision.high) == pytest.approx(weighted([Share(0.5, 30, 45), Share(0.5, 15, 15)]))
+    assert (recall.low, recall.high) == pytest.approx(weighted([Share(0.5, 30, 30), Share(0.5, 15, 30)]))
 
 
 def test_a_recall_is_compared_on_its_own_examples_by_tangos_interval():
