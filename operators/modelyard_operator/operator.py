@@ -179,11 +179,10 @@ class Operator:
     def _led(self, now: bool) -> None:
         """This replica leads from now on, or not any more."""
         self.metrics.leading(now)
+        self.world.memory.clear()  # what another leader did is in the records
+        self.world.troubles.clear()
         if now:
             self._wake_all(spread_s=0.0)
-            return
-        self.world.memory.clear()  # what the next leader did is in the records
-        self.world.troubles.clear()
 
     def _resync(self) -> None:
         while not self._end.wait(RESYNC_S):
