@@ -139,6 +139,28 @@ def test_an_upgrade_of_the_operator_touches_no_deployment_and_restarts_no_pod(ya
     assert pods < {name_of(pod) for pod in yard.kube.all(POD)}
 
 
+def test_an_arm_that_is_made_again_is_made_as_it_was(yard: Yard) -> None:
+    yard.ensure(arm(yard.spec))
+    before = yard.one(DEPLOYMENT)
+    yard.kube.delete(DEPLOYMENT, "vision", name_of(before))
+    yard.arms = KubeArms(yard.kube, Settings(serving_image="modelyard/serving:2.0"))
+    yard.ensure(arm(yard.spec))
+    assert yard.one(DEPLOYMENT)["spec"]["template"] == before["spec"]["template"]
+
+
+def test_what_a_controller_writes_in_between_is_no_conflict(yard: Yard) -> None:
+    yard.ensure(arm(yard.spec))
+
+    def meanwhile(call: Call) -> None:
+        if call.verb == "apply" and call.kind == DEPLOYMENT:
+            yard.kube.before = lambda _call: None
+            yard.controllers.settle()
+
+    yard.kube.before = meanwhile
+    yard.ensure(arm(yard.spec, replicas=3))
+    assert yard.seen(arm(yard.spec).name).replicas == 3
+
+
 def test_a_template_that_somebody_edited_is_put_right_with_the_next_change(yard: Yard) -> None:
     yard.ensure(arm(yard.spec))
     yard.settle()
@@ -198,6 +220,28 @@ def test_templates_that_no_attempt_names_any_more_are_removed(yard: Yard) -> Non
     yard.settle()
     yard.settle()
     assert not yard.kube.all(CONTROLLER_REVISION)
+
+
+def test_who_was_killed_between_the_mark_and_the_shrinking_is_finished_by_the_next(yard: Yard) -> None:
+    wanted = arm(yard.spec)
+    yard.ensure(wanted)
+    yard.settle()
+    version, applied = yard.seen(wanted.name).resource_version, []
+
+    def die(call: Call) -> None:
+        applied.extend([call] if call.verb == "apply" else [])
+        if len(applied) == 2:
+            raise KeyboardInterrupt
+
+    yard.kube.before = die
+    with pytest.raises(KeyboardInterrupt):
+        yard.arms.retire(KEY, wanted.name, expected=version)
+    yard.kube.before = lambda _call: None
+    assert yard.one(DEPLOYMENT)["spec"]["replicas"] == 2
+    assert yard.seen(wanted.name).replicas == 0
+    for _ in range(3):
+        yard.settle()
+    assert yard.arms.arms(KEY) == {}
 
 
 def test_an_arm_that_is_wanted_again_on_its_way_out_comes_back(yard: Yard) -> None:

@@ -233,6 +233,20 @@ def test_a_change_of_the_route_since_it_was_read_is_a_conflict_and_a_status_is_n
         town.router.set_weights(KEY, {"a": 0, "b": 100}, expected=version)
 
 
+def test_what_a_gateway_writes_in_between_is_no_conflict(town: Town) -> None:
+    town.router.set_weights(KEY, {"a": 100}, expected="")
+
+    def meanwhile(call: Any) -> None:
+        if call.verb == "apply" and call.kind == HTTP_ROUTE:
+            town.kube.before = lambda _call: None
+            town.controllers.settle()
+
+    version = town.router.weights(KEY).resource_version
+    town.kube.before = meanwhile
+    town.router.set_weights(KEY, {"a": 95, "b": 5}, expected=version)
+    assert dict(town.router.weights(KEY).asked) == {"a": 95, "b": 5}
+
+
 def test_arms_keep_their_place_so_that_the_gateway_s_counters_keep_their_meaning(town: Town) -> None:
     town.ask(b=100)
     town.ask(a=5, b=95)

@@ -19,6 +19,8 @@ PARTS: Final = "modelyard.dev/parts"
 """Hash of what surrounds the Deployment, as it was last applied."""
 AUTOSCALED: Final = "modelyard.dev/autoscaled"
 """Set while an autoscaler owns `spec.replicas`."""
+TRIES: Final = 5
+"""A controller may write an object's status between our reading and our writing: then it is written once more."""
 
 
 def observed(arm: str, found: Object, pods: list[Object]) -> Arm:

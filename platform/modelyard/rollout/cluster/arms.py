@@ -40,6 +40,7 @@ from modelyard.rollout.cluster.arm_state import (
     AUTOSCALED,
     PARTS,
     RETIRING,
+    TRIES,
     annotation,
     asked,
     belongs,
@@ -70,8 +71,6 @@ MANAGER: Final = "modelyard"
 SCALER: Final = "modelyard-replicas"
 """Owns `spec.replicas`, where no autoscaler does: the field changes hands without being given up, or it would fall to 1
 in between (Argo Rollouts #1415)."""
-TRIES: Final = 5
-"""A controller may write the status of a Deployment between our reading and our writing."""
 CHECK_S: Final = 10.0
 """Whether somebody removed a part is looked up at most this often."""
 CHECKED: Final = (SERVICE, PDB, NETWORK_POLICY)

@@ -31,6 +31,8 @@ ENVOY_PORT: Final = 19001
 ENVOY_NAMESPACE: Final = "envoy-gateway-system"
 SCRAPE_S: Final = 2.0
 AT_ONCE: Final = 16
+KNOWN_S: Final = 5.0
+"""What says where to ask (wishes, proxies) is read again after this."""
 LOOK_BACK: Final = "2m"
 """A series that Prometheus has not seen for so long is missing."""
 
@@ -106,6 +108,8 @@ class EnvoyCounters:
     ) -> None:
         self._kube, self._scrape, self._namespace, self._clock = kube, scrape, namespace, clock
         self._ledger = Ledger()
+        self._known: dict[tuple[str, str], tuple[float, tuple[Object, ...]]] = {}
+        """By gateway: since when its proxies are known."""
 
     def counts(self, key: str) -> Mapping[str, Counts]:
         """Counters by arm. Empty where a proxy of one of the route's gateways does not answer."""
@@ -126,13 +130,21 @@ class EnvoyCounters:
 
     def _proxies(self, route: Object) -> Iterator[Object]:
         """Ready proxies of the route's gateways."""
-        here = route["metadata"]["namespace"]
+        here, now = route["metadata"]["namespace"], self._clock()
         for parent in route["spec"].get("parentRefs") or ():
-            labels = {
-                "gateway.envoyproxy.io/owning-gateway-namespace": parent.get("namespace", here),
-                "gateway.envoyproxy.io/owning-gateway-name": parent["name"],
-            }
-            yield from filter(_ready, self._kube.list(POD, namespace=self._namespace, labels=labels).items)
+            gateway = (str(parent.get("namespace", here)), str(parent["name"]))
+            since, proxies = self._known.get(gateway, (0.0, ()))
+            if not proxies or not 0 <= now - since < KNOWN_S:
+                proxies = self._of(*gateway)
+                self._known[gateway] = (now, proxies)
+            yield from proxies
+
+    def _of(self, namespace: str, name: str) -> tuple[Object, ...]:
+        labels = {
+            "gateway.envoyproxy.io/owning-gateway-namespace": namespace,
+            "gateway.envoyproxy.io/owning-gateway-name": name,
+        }
+        return tuple(filter(_ready, self._kube.list(POD, namespace=self._namespace, labels=labels).items))
 
 
 class PrometheusCounters:
@@ -184,16 +196,27 @@ class PrometheusCounters:
 class ClusterCounters:
     """The router's counters where the wish's gateway is Envoy Gateway, else the pods' own."""
 
-    def __init__(self, kube: Kube, *, router: Counters, pods: Counters) -> None:
-        self._kube, self._router, self._pods = kube, router, pods
+    def __init__(
+        self, kube: Kube, *, router: Counters, pods: Counters, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._kube, self._router, self._pods, self._clock = kube, router, pods, clock
+        self._known: dict[str, tuple[float, Counters]] = {}
+        """By key: since when it is known which are asked."""
 
     def counts(self, key: str) -> Mapping[str, Counts]:
         """Counters by arm."""
+        now = self._clock()
+        since, source = self._known.get(key, (-KNOWN_S, self._router))
+        if now - since >= KNOWN_S:
+            source = self._source(key)
+            self._known[key] = (now, source)
+        return source.counts(key)
+
+    def _source(self, key: str) -> Counters:
         namespace, _, name = key.partition("/")
         wish = self._kube.get(MODEL_DEPLOYMENT, namespace, name)
         traffic = {} if wish is None else wish["spec"].get("traffic") or {}
-        source = self._pods if traffic.get("gateway") == "Other" else self._router
-        return source.counts(key)
+        return self._pods if traffic.get("gateway") == "Other" else self._router
 
 
 _LINE = re.compile(r"([a-zA-Z_:][\w:]*)(?:\{(.*)\})? (\S+)")

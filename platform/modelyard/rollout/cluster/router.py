@@ -15,7 +15,7 @@ from modelyard.errors import BadInput, Conflict, Forbidden, NotInstalled
 from modelyard.kube.metadata import MANAGED_BY, key_of, labels_of, name_of, resource_version_of
 from modelyard.kube.port import BACKEND_TRAFFIC_POLICY, DEPLOYMENT, HTTP_ROUTE, MODEL_DEPLOYMENT, Kube, Object
 from modelyard.rollout.cluster import confirm, render_route
-from modelyard.rollout.cluster.arm_state import annotation, belongs, owner_of
+from modelyard.rollout.cluster.arm_state import TRIES, annotation, belongs, owner_of
 from modelyard.rollout.cluster.render import object_name
 from modelyard.rollout.observation import Weights
 from modelyard.rollout.ports import Counters
@@ -35,6 +35,8 @@ class RouteRouter:
         self._lock = threading.Lock()
         self._trials: dict[str, tuple[str, confirm.Trial]] = {}
         """By key: the route's version, and what was seen of it."""
+        self._read: dict[str, Object] = {}
+        """Routes of ours by key, as the current look read or wrote them."""
         self._believed: dict[str, tuple[str, Mapping[str, int]]] = {}
         """By key: the last weights that were confirmed, and the route's version then."""
 
@@ -50,6 +52,7 @@ class RouteRouter:
         if route is None or not belongs(route, name):
             self._forget(key)
             return Weights(confirmed={})
+        self._read[key] = route
         asked, version = render_route.shares(route), _version(route)
         return Weights(asked=asked, confirmed=self._confirmed(key, route, asked), resource_version=version)
 
@@ -90,14 +93,10 @@ class RouteRouter:
             BadInput: another deployment claims the same requests.
             NotInstalled: the gateway's retry policy is not installed; the route was written all the same.
         """
-        namespace, _, name = key.partition("/")
-        try:
-            route = self._kube.get(HTTP_ROUTE, namespace, name)
-        except (NotInstalled, Forbidden):
+        route = self._read.get(key)
+        if route is None:
             return
-        if route is None or not belongs(route, name):
-            return
-        owner = owner_of(route, name)
+        owner = owner_of(route, key.partition("/")[2])
         if annotation(route, RENDERED) != _hash(owner, spec):
             self._refuse(key, spec, route)
             self._write(owner, spec, render_route.shares(route), route)
@@ -112,14 +111,29 @@ class RouteRouter:
                 self._kube.apply(policy, manager=MANAGER, force=True)
             except NotInstalled as error:
                 missing = error
-        at = {"resourceVersion": resource_version_of(before)} if before is not None else {}
         hashed = {} if missing is not None else {RENDERED: _hash(owner, spec)}
-        about = {**route["metadata"], **at, "annotations": hashed}
-        self._kube.apply({**route, "metadata": about}, manager=MANAGER, force=True)
+        wanted = {**route, "metadata": {**route["metadata"], "annotations": hashed}}
+        self._read[key_of(route)] = self._apply_at(wanted, before)
         if policy is None:
             self._drop_policy(owner)
         if missing is not None:
             raise NotInstalled(missing.what, do="install Envoy Gateway's CRDs, or write traffic.gateway: Other")
+
+    def _apply_at(self, wanted: Object, before: Object | None) -> Object:
+        """Write a route that is as it was read; what gateways said of it meanwhile is no conflict."""
+        now = before
+        for tries_left in reversed(range(TRIES)):
+            at = {} if now is None else {"resourceVersion": resource_version_of(now)}
+            try:
+                return self._kube.apply(
+                    {**wanted, "metadata": {**wanted["metadata"], **at}}, manager=MANAGER, force=True
+                )
+            except Conflict:
+                namespace, name = wanted["metadata"]["namespace"], name_of(wanted)
+                now = self._kube.get(HTTP_ROUTE, namespace, name)
+                if not tries_left or now is None or before is None or _version(now) != _version(before):
+                    raise
+        raise AssertionError("the last try returns or raises")
 
     def _drop_policy(self, owner: Object) -> None:
         namespace, name = owner["metadata"]["namespace"], name_of(owner)
@@ -178,6 +192,7 @@ class RouteRouter:
         with self._lock:
             self._trials.pop(key, None)
             self._believed.pop(key, None)
+            self._read.pop(key, None)
 
 
 def accepted(route: Object) -> bool:
