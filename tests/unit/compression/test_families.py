@@ -229,6 +229,21 @@ def test_int8_answers_nearly_as_fp32(name: str, tmp_path: Path):
         assert agreement(answers(built(name, module, tmp_path), images), module(images)) > 0.99
 
 
+class Gated(Plain):
+    def forward(self, image: Tensor) -> Tensor:
+        x = self.layers[1](image.flatten(1))
+        return self.layers[3](x * torch.sigmoid(x))
+
+
+def test_without_convolutions_only_matrix_products_are_int8(tmp_path: Path):
+    """A softmax or a norm in int8 costs accuracy and gains nothing."""
+    graph = onnx.load(str(built("onnx-int8", made(Gated), tmp_path))).graph
+    rounded = {name for node in graph.node if node.op_type == "QuantizeLinear" for name in node.input}
+    makers = {node.op_type for node in graph.node if rounded.intersection(node.output)}
+    assert "Sigmoid" not in makers
+    assert "Mul" in makers  # what the second product takes
+
+
 @pytest.mark.parametrize("name", ["pruned", "distilled"])
 def test_one_that_must_train_and_has_no_data_says_so(name: str, tmp_path: Path):
     with pytest.raises(ValueError, match=r"nothing to train on|compress\.student"):

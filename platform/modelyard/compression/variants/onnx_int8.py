@@ -41,17 +41,21 @@ def build(source: Source, path: Path) -> None:
     fp32, folded = path.with_suffix(".fp32.onnx"), path.with_suffix(".folded.onnx")
     onnx_fp32.build(source, fp32)
     quant_pre_process(str(fp32), str(folded), skip_symbolic_shape=True)  # folds batch norms into convolutions
-    kept = most_sensitive(source, int(source.settings[KEEP]))
+    graph = onnx.load(str(folded)).graph
+    kept = [_node(graph, name) for name in most_sensitive(source, int(source.settings[KEEP]))]
+    # between convolutions everything is int8, so that nothing is converted back and forth; a transformer's softmax,
+    # norms and activations lose accuracy by it and gain no time
+    images = any(node.op_type == "Conv" for node in graph.node)
     quantization.quantize_static(
         str(folded), str(path), Reader(), quant_format=quantization.QuantFormat.QDQ, per_channel=True,
         activation_type=quantization.QuantType.QUInt8, weight_type=quantization.QuantType.QInt8,
-        nodes_to_exclude=[_node(onnx.load(str(folded)), name) for name in kept],
+        nodes_to_exclude=kept, op_types_to_quantize=None if images else ["MatMul", "Gemm"],
     )  # fmt: skip
     fp32.unlink()
     folded.unlink()
 
 
-def _node(model: Any, layer: str) -> str:
+def _node(graph: Any, layer: str) -> str:
     """The node of a graph that does the work of a layer.
 
     The exporter names nodes by the way to the layer: `/blocks/blocks.0/conv1/Conv` is `blocks.0.conv1`.
@@ -59,7 +63,7 @@ def _node(model: Any, layer: str) -> str:
     Raises:
         ValueError: there is none.
     """
-    for node in model.graph.node:
+    for node in graph.node:
         if node.op_type in ("Conv", "Gemm", "MatMul") and _path(node.name) == layer:
             return str(node.name)
     raise ValueError(f"the layer {layer}, which shall stay in fp32, is not in the exported graph by its name")
