@@ -34,20 +34,22 @@ def explain(
     output_: Format = Output.TABLE,
 ) -> None:
     """Say where each metric of the live analysis stands, and draw its evidence over time beside what decides."""
-    from modelyard.rollout.explain import over_time, standings  # noqa: PLC0415
+    from modelyard.rollout.explain import guarded, over_time, standings  # noqa: PLC0415
 
     place = wiring.place(model, project, context, namespace)
     one = _chosen(place.records.rollouts(place.key), attempt)
-    stands, marks = standings(one), over_time(one)
+    stands, marks, rails = standings(one), over_time(one), guarded(one)
     if output_ is not Output.TABLE:
-        output.show(told(one, stands, marks), output_)
+        output.show(told(one, stands, marks, rails), output_)
     else:
-        _print(one, stands, marks)
+        _print(one, stands, marks, rails)
     if to is not None:
         _draw(one, to)
 
 
-def told(one: "ModelRollout", stands: "tuple[Standing, ...]", marks: "tuple[Mark, ...]") -> dict[str, Any]:
+def told(
+    one: "ModelRollout", stands: "tuple[Standing, ...]", marks: "tuple[Mark, ...]", rails: tuple[str, ...]
+) -> dict[str, Any]:
     """All of it as plain data."""
     import math  # noqa: PLC0415
     from dataclasses import asdict  # noqa: PLC0415
@@ -61,6 +63,7 @@ def told(one: "ModelRollout", stands: "tuple[Standing, ...]", marks: "tuple[Mark
         if verdict
         else None,
         "metrics": [asdict(stand) for stand in stands],
+        "guardrails": list(rails),
         "history": [
             {
                 "seconds": round(mark.at - one.status.started_at, 1), "metric": mark.metric, "stable": mark.stable,
@@ -85,7 +88,9 @@ def _chosen(kept: "tuple[ModelRollout, ...]", name: str | None) -> "ModelRollout
     raise BadInput(f"there is no attempt {name}", do=f"choose one of {names}")
 
 
-def _print(one: "ModelRollout", stands: "tuple[Standing, ...]", marks: "tuple[Mark, ...]") -> None:
+def _print(
+    one: "ModelRollout", stands: "tuple[Standing, ...]", marks: "tuple[Mark, ...]", rails: tuple[str, ...]
+) -> None:
     verdict = one.status.verdict
     said = f"{verdict.outcome}: {verdict.reason}, {verdict.message}" if verdict else "no verdict yet"
     typer.echo(f"{one.metadata.name}, version {one.spec.version}, {one.status.phase}. {said}")
@@ -95,6 +100,8 @@ def _print(one: "ModelRollout", stands: "tuple[Standing, ...]", marks: "tuple[Ma
     output.show([_row(stand) for stand in stands], Output.TABLE)
     for stand in stands:
         typer.echo(f"{stand.metric}: {stand.words}.")
+    for rail in rails:
+        typer.echo(f"{rail}.")
     typer.echo("")
     needed = {stand.metric: (stand.worse_needed, stand.good_needed) for stand in stands}
     rows = [_moment(mark, one.status.started_at, needed[mark.metric]) for mark in marks if mark.metric in needed]

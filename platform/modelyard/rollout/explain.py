@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from modelyard.errors import BadInput
 from modelyard.record import record
-from modelyard.rollout.analysis import alarm_threshold, success_threshold
+from modelyard.rollout.analysis import alarm_threshold, progress, success_threshold
 from modelyard.rollout.capacity import margins_at
 from modelyard.rollout.evidence import Evidence, Mark
 from modelyard.spec.codec import from_data
@@ -13,7 +13,7 @@ from modelyard.spec.deployment import Analysis
 from modelyard.spec.rollout import ModelRollout
 from modelyard.units import Percentage
 
-__all__ = ["Standing", "evidence_of", "over_time", "standings"]
+__all__ = ["Standing", "evidence_of", "guarded", "over_time", "standings"]
 
 MOMENTS = 12
 """Rows of the table over time."""
@@ -60,6 +60,12 @@ def standings(attempt: ModelRollout) -> tuple[Standing, ...]:
         return ()
     margins = margins_at(attempt.spec.steps, attempt.status.step)
     return tuple(_standing(evidence, spec, metric.name, margins) for metric in spec.metrics)
+
+
+def guarded(attempt: ModelRollout) -> tuple[str, ...]:
+    """One line for each guardrail: what the canary did, the limit, and how far the evidence is."""
+    evidence, spec = evidence_of(attempt), attempt.spec.serving.analysis
+    return () if evidence is None else progress(evidence, spec)[len(spec.metrics) :]
 
 
 def over_time(attempt: ModelRollout, moments: int = MOMENTS) -> tuple[Mark, ...]:

@@ -10,8 +10,10 @@ from tests.unit.reports import sample
 from modelyard.rollout.explain import over_time, standings
 from modelyard.rollout.laptop.records import FileRecords
 from modelyard.runs.rollout import wish
+from modelyard.spec.deployment import Guardrail
 from modelyard.spec.parse import parse_project
 from modelyard.spec.rollout import ModelRollout
+from modelyard.units import Percentage
 
 from .conftest import Command
 
@@ -57,6 +59,23 @@ def test_as_data_it_has_both_sides_the_bounds_and_the_history(
     assert errors["words"] == "not worse by the margin: shown"
     assert latency["worse"] < latency["worse_needed"] == pytest.approx(200)
     assert {mark["metric"] for mark in told["history"]} == {"error-rate", "latency-p90"}
+
+
+def test_guardrails_are_told_beside_the_metrics(folder: Path, command: Command, passed: ModelRollout) -> None:
+    rail = Guardrail(at_most=Percentage("20%"))
+    spec = replace(passed.spec.serving.analysis, guardrails=(rail,))
+    serving = replace(passed.spec.serving, analysis=spec)
+    evidence = {
+        **passed.status.analysis,
+        "rails": [{"metric": "failed at most 20%", "blocks": 0, "logs": [], "logE": 0.0}],
+    }
+    guarded = replace(
+        passed, spec=replace(passed.spec, serving=serving), status=replace(passed.status, analysis=evidence)
+    )
+    kept(folder, guarded)
+    assert "at most 20%" in command("rollout", "explain", "-p", folder).stdout
+    (line,) = json.loads(command("rollout", "explain", "-p", folder, "-o", "json").stdout)["guardrails"]
+    assert line.startswith("guardrail: ")
 
 
 def test_the_bounds_over_time_are_drawn_into_a_file(
