@@ -30,7 +30,7 @@ class PlainRegistry:
 
     def versions(self, model: str) -> tuple[Version, ...]:
         self._there()
-        return tuple(each for (name, _), each in self.known.items() if name == model)
+        return self._of(model)
 
     def resolve(self, model: str, alias: str) -> Version | Verdict:
         self._there()
@@ -48,8 +48,11 @@ class PlainRegistry:
         self._there()
         if (model, version) not in self.known:
             raise BadInput(f"{model} has no version {version}", do="name one that it has")
-        if self.aliases.get((model, alias)) != expected:
-            raise AliasMoved(alias, model, now=self.aliases.get((model, alias)), expected=expected)
+        now = self.aliases.get((model, alias))
+        if now == version:
+            return
+        if now != expected:
+            raise AliasMoved(alias, model, now=now, expected=expected)
         self.acts += 1
         self.aliases[model, alias] = version
 
@@ -61,6 +64,9 @@ class PlainRegistry:
         if {**found.tags, **tags} != found.tags:
             self.acts += 1
             self.known[model, version] = replace(found, tags={**found.tags, **tags})
+
+    def _of(self, model: str) -> tuple[Version, ...]:
+        return tuple(each for (name, _), each in self.known.items() if name == model)
 
     def _there(self) -> None:
         if self.away:

@@ -53,6 +53,14 @@ class FakeWorld:
         self.arms.before_retire = self._may_retire
         self.records.before_write = self._may_write
 
+    @classmethod
+    def with_stable(cls, **spec: object) -> "FakeWorld":
+        """Version 1 is stable under this wish, and all is at rest."""
+        world = cls()
+        world.wish(**spec)
+        world.bring("1")
+        return world
+
     # what people do
 
     def wish(self, **spec: object) -> None:
@@ -204,6 +212,12 @@ class FakeWorld:
         self.version(number, **behaviour)
         self.alias(number)
         self.run()
+
+    def begin(self, number: str, *, until: object) -> None:
+        """Register a version, let the alias name it, and run until a condition holds."""
+        self.version(number)
+        self.alias(number)
+        self.run(until=until)
 
     def phase(self, phase: Phase) -> object:
         """For `run(until=…)`: the newest attempt is in this phase."""

@@ -1,6 +1,7 @@
 """Killed at any moment and run again, a run ends where an unbroken one does."""
 
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -37,18 +38,26 @@ def kill_at_every_event(folder: Path, *, until: str | None, most: int) -> list[E
     raise AssertionError(f"killed {most} times: {sorted(passed)}")
 
 
-def test_killed_at_every_event_up_to_the_evaluation(tmp_path: Path) -> None:
-    unbroken, broken = small_project(tmp_path / "unbroken"), small_project(tmp_path / "broken")
-    assert walk(unbroken, until="evaluate").code == 0
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], float]:
+    """Where a run ends that nobody kills, and the seconds that it takes."""
+    folder = small_project(tmp_path_factory.mktemp("unbroken") / "project")
+    whole = walk(folder, until="evaluate")
+    assert whole.code == 0
+    return results(folder), whole.seconds
+
+
+def test_killed_at_every_event_up_to_the_evaluation(tmp_path: Path, unbroken: tuple[dict[str, Any], float]) -> None:
+    broken, expected = small_project(tmp_path / "broken"), unbroken[0]
     killed = kill_at_every_event(broken, until="evaluate", most=40)
     assert {(stage, state) for stage, state, _ in killed} >= {
         (stage, state) for stage in ("prepare", "train", "evaluate") for state in ("started", "progress", "done")
     }
-    assert results(broken) == results(unbroken)
+    assert results(broken) == expected
     assert leftovers(broken) == []
     again = walk(broken, until="evaluate")
     assert [event[1] for event in again.events if event[1] in {"done", "cached"}] == ["cached"] * 3
-    assert results(broken) == results(unbroken)
+    assert results(broken) == expected
 
 
 def test_its_processes_end_with_a_run_whose_guard_was_killed_too(tmp_path: Path) -> None:
@@ -65,17 +74,15 @@ def test_its_processes_end_with_a_run_whose_guard_was_killed_too(tmp_path: Path)
     assert run.end().left == []
 
 
-def test_killed_at_moments_that_nobody_chose(tmp_path: Path) -> None:
-    """In the midst of writing, starting, stepping: after a tenth of the time that an unbroken run takes, and more."""
-    unbroken, broken = small_project(tmp_path / "unbroken"), small_project(tmp_path / "broken")
-    whole = walk(unbroken, until="evaluate")
-    assert whole.code == 0
-    for tenth in (1, 3, 5, 7, 9):
-        ended = walk(broken, until="evaluate", plan=Plan(after_s=whole.seconds * tenth / 10))
+def test_killed_at_moments_that_nobody_chose(tmp_path: Path, unbroken: tuple[dict[str, Any], float]) -> None:
+    """In the midst of writing, starting, stepping: after a fifth of the time that an unbroken run takes, and more."""
+    broken, (expected, seconds) = small_project(tmp_path / "broken"), unbroken
+    for tenth in (2, 5, 8):
+        ended = walk(broken, until="evaluate", plan=Plan(after_s=seconds * tenth / 10))
         assert ended.code in {-9, 0}, ended.error
         assert not ended.left
         if ended.code == -9 and ended.events:  # else it was killed before there was a run
             assert last_run(broken).state == RunState.RUNNING
     assert walk(broken, until="evaluate").code == 0
-    assert results(broken) == results(unbroken)
+    assert results(broken) == expected
     assert leftovers(broken) == []

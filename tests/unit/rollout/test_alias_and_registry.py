@@ -14,13 +14,9 @@ from modelyard.spec.rollout import Phase
 @pytest.fixture
 def it() -> FakeWorld:
     """Version 1 is stable, version 2 in mid-canary, 3 is registered."""
-    world = FakeWorld()
-    world.wish()
-    world.bring("1")
+    world = FakeWorld.with_stable()
     world.version("3")
-    world.version("2")
-    world.alias("2")
-    world.run(until=lambda: world.weight_of("2") == 5)
+    world.begin("2", until=lambda: world.weight_of("2") == 5)
     world.pass_time(10.0)
     return world
 
@@ -90,9 +86,7 @@ def test_an_alias_that_never_stops_flapping_is_followed_now_and_then(it: FakeWor
 
 
 def test_moves_after_a_rollout_has_ended_are_followed_at_once() -> None:
-    it = FakeWorld()
-    it.wish()
-    it.bring("1")
+    it = FakeWorld.with_stable()
     it.version("2")
     it.alias("2")
     it.look()
@@ -225,9 +219,7 @@ def test_what_was_observed_of_the_alias_stands_in_status(it: FakeWorld) -> None:
 
 
 def test_two_loops_that_see_the_alias_move_make_one_attempt() -> None:
-    it = FakeWorld()
-    it.wish()
-    it.bring("1")
+    it = FakeWorld.with_stable()
     it.version("2")
     it.alias("2")
     seen = observe(it.world, KEY, it.now)
@@ -241,12 +233,8 @@ def test_two_loops_that_see_the_alias_move_make_one_attempt() -> None:
 
 
 def test_an_alias_that_vanished_before_the_canary_was_ready_holds_it_at_weight_zero() -> None:
-    it = FakeWorld()
-    it.wish()
-    it.bring("1")
-    it.version("2")
-    it.alias("2")
-    it.run(until=it.phase(Phase.STARTING))
+    it = FakeWorld.with_stable()
+    it.begin("2", until=it.phase(Phase.STARTING))
     it.alias(None)
     for _ in range(20):
         it.pass_time()

@@ -39,12 +39,8 @@ def test_what_changed_under_a_decision_stops_it_before_its_first_act(it: FakeWor
 
 @pytest.mark.parametrize("phase", [Phase.STARTING, Phase.PROGRESSING, Phase.PROMOTING])
 def test_a_clock_that_is_set_back_an_hour_costs_no_hour(phase: Phase) -> None:
-    it = FakeWorld()
-    it.wish()
-    it.bring("1")
-    it.version("2")
-    it.alias("2")
-    it.run(until=it.phase(phase))
+    it = FakeWorld.with_stable()
+    it.begin("2", until=it.phase(phase))
     it.now -= 3600.0
     start = it.now
     it.run()

@@ -33,10 +33,18 @@ def it() -> FakeWorld:
     world = FakeWorld(rps=20)
     world.wish()
     world.bring("1")
-    world.version("2")
-    world.alias("2")
-    world.run(until=lambda: world.weight_of("2") == 5)
+    world.begin("2", until=lambda: world.weight_of("2") == 5)
     return world
+
+
+def retried() -> FakeWorld:
+    """Version 2 failed, was mended, and became stable by a retry."""
+    it = FakeWorld.with_stable()
+    it.bring("2", errors=0.5)
+    it.errors[digest_of("2")] = 0.0
+    it.patch(commands.retry(it.deployment, it.rollouts))
+    it.run()
+    return it
 
 
 def test_promote_skips_the_waits_but_confirms_each_weight(it: FakeWorld) -> None:
@@ -105,9 +113,7 @@ def test_a_pause_step_without_a_duration_waits_for_resume() -> None:
     steps = (SetWeight(set_weight=20), PauseStep(pause=Pause()), AnalysisStep(analysis=AnalysisGate()))
     it.wish(strategy=Strategy(canary=Canary(steps=steps)))
     it.bring("1")
-    it.version("2")
-    it.alias("2")
-    it.run(until=lambda: it.now > 1_001_000.0)
+    it.begin("2", until=lambda: it.now > 1_001_000.0)
     assert it.attempt.status.step == 1
     it.patch(commands.resume(it.attempt))
     it.run()
@@ -116,12 +122,8 @@ def test_a_pause_step_without_a_duration_waits_for_resume() -> None:
 
 @pytest.mark.parametrize("phase", [Phase.STARTING, Phase.PROGRESSING, Phase.PROMOTING])
 def test_abort_works_in_every_phase_to_the_very_end(phase: Phase) -> None:
-    it = FakeWorld()
-    it.wish()
-    it.bring("1")
-    it.version("2")
-    it.alias("2")
-    it.run(until=it.phase(phase))
+    it = FakeWorld.with_stable()
+    it.begin("2", until=it.phase(phase))
     it.patch(commands.abort(it.attempt))
     it.run()
     assert it.stable == "1"
@@ -143,9 +145,7 @@ def test_abort_wins_over_promote(it: FakeWorld) -> None:
 def test_switches_of_an_attempt_that_has_ended_are_refused_with_the_way_out(
     what: Callable[[ModelRollout], ModelRollout],
 ) -> None:
-    it = FakeWorld()
-    it.wish()
-    it.bring("1")
+    it = FakeWorld.with_stable()
     with pytest.raises(BadInput, match="Undo it"):
         what(it.attempt)
     it.bring("2", errors=0.5)
@@ -154,13 +154,7 @@ def test_switches_of_an_attempt_that_has_ended_are_refused_with_the_way_out(
 
 
 def test_retry_makes_a_new_attempt_that_begins_without_evidence() -> None:
-    it = FakeWorld()
-    it.wish()
-    it.bring("1")
-    it.bring("2", errors=0.5)
-    it.errors[digest_of("2")] = 0.0
-    it.patch(commands.retry(it.deployment, it.rollouts))
-    it.run()
+    it = retried()
     assert [each.metadata.name for each in it.rollouts] == ["digits-00001", "digits-00002", "digits-00003"]
     assert it.stable == "2"
     assert it.tags["2"] == "stable"
@@ -168,9 +162,7 @@ def test_retry_makes_a_new_attempt_that_begins_without_evidence() -> None:
 
 
 def test_retry_works_too_where_the_alias_was_restored_and_moves_it_in_the_end() -> None:
-    it = FakeWorld()
-    it.wish(rollback=Rollback(alias="Restore"))
-    it.bring("1")
+    it = FakeWorld.with_stable(rollback=Rollback(alias="Restore"))
     it.bring("2", errors=0.5)
     assert it.registry.aliases["digits", "champion"] == "1"
     it.errors[digest_of("2")] = 0.0
@@ -182,9 +174,7 @@ def test_retry_works_too_where_the_alias_was_restored_and_moves_it_in_the_end() 
 
 
 def test_undo_brings_back_what_was_stable_before_and_the_alias_does_not_undo_the_undo() -> None:
-    it = FakeWorld()
-    it.wish(rollback=Rollback(alias="Keep"))
-    it.bring("1")
+    it = FakeWorld.with_stable(rollback=Rollback(alias="Keep"))
     it.bring("2")
     it.patch(commands.undo(it.deployment, it.rollouts))
     it.run(seconds=5.0)
@@ -196,9 +186,7 @@ def test_undo_brings_back_what_was_stable_before_and_the_alias_does_not_undo_the
 
 
 def test_undo_takes_the_alias_along_where_it_may() -> None:
-    it = FakeWorld()
-    it.wish(rollback=Rollback(alias="Restore"))
-    it.bring("1")
+    it = FakeWorld.with_stable(rollback=Rollback(alias="Restore"))
     it.bring("2")
     it.patch(commands.undo(it.deployment, it.rollouts))
     it.run()
@@ -208,9 +196,7 @@ def test_undo_takes_the_alias_along_where_it_may() -> None:
 
 
 def test_undo_of_undo_is_the_version_again() -> None:
-    it = FakeWorld()
-    it.wish()
-    it.bring("1")
+    it = FakeWorld.with_stable()
     it.bring("2")
     for stable in ("1", "2"):
         it.patch(commands.undo(it.deployment, it.rollouts))
@@ -237,13 +223,7 @@ def test_retry_and_undo_in_mid_rollout_are_refused(it: FakeWorld) -> None:
 
 
 def test_retry_of_what_became_stable_since_is_refused() -> None:
-    it = FakeWorld()
-    it.wish()
-    it.bring("1")
-    it.bring("2", errors=0.5)
-    it.errors[digest_of("2")] = 0.0
-    it.patch(commands.retry(it.deployment, it.rollouts))
-    it.run()
+    it = retried()
     with pytest.raises(BadInput, match="stable already"):
         commands.retry(it.deployment, it.rollouts)
 
@@ -276,13 +256,9 @@ def test_a_switch_in_the_rollout_survives_when_gitops_writes_the_wish_again(it: 
 
 
 def test_an_inconclusive_analysis_can_be_held_for_people_instead_of_rolled_back() -> None:
-    it = FakeWorld()
-    it.wish(analysis=Analysis(on_inconclusive="Pause", max_duration=Duration("1m")))
-    it.bring("1")
+    it = FakeWorld.with_stable(analysis=Analysis(on_inconclusive="Pause", max_duration=Duration("1m")))
     it.counters.missing = True
-    it.version("2")
-    it.alias("2")
-    it.run(until=lambda: it.now > 1_000_300.0)
+    it.begin("2", until=lambda: it.now > 1_000_300.0)
     verdict = it.attempt.status.verdict
     assert it.attempt.status.phase is Phase.PROGRESSING
     assert verdict is not None
@@ -296,13 +272,7 @@ def test_an_inconclusive_analysis_can_be_held_for_people_instead_of_rolled_back(
 
 
 def test_a_version_that_came_in_by_retry_may_come_again_by_its_alias() -> None:
-    it = FakeWorld()
-    it.wish()
-    it.bring("1")
-    it.bring("2", errors=0.5)
-    it.errors[digest_of("2")] = 0.0
-    it.patch(commands.retry(it.deployment, it.rollouts))
-    it.run()
+    it = retried()
     it.bring("3")
     it.alias("2")
     it.run()

@@ -86,12 +86,8 @@ def test_replicas_that_somebody_else_changed_are_set_right(it: FakeWorld) -> Non
 
 def test_weights_are_believed_when_the_router_confirms_them_not_before() -> None:
     """Regression 16: a weight is taken as applied without reading it back (Argo #701)."""
-    it = FakeWorld()
-    it.wish(strategy=Strategy(canary=Canary(progress_deadline=Duration("10m"))))
-    it.bring("1")
-    it.version("2")
-    it.alias("2")
-    it.run(until=lambda: it.router.asked[KEY].get(it.arm_of("2")) == 5)
+    it = FakeWorld.with_stable(strategy=Strategy(canary=Canary(progress_deadline=Duration("10m"))))
+    it.begin("2", until=lambda: it.router.asked[KEY].get(it.arm_of("2")) == 5)
     for _ in range(50):
         it.now += 0.5
         it.look()
