@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from modelyard.errors import BadInput
 from modelyard.evaluation.report import Metric
 from modelyard.evaluation.rules import Sides, check, decide
-from modelyard.spec.gates import GateRule, Margin
+from modelyard.spec.gates import Anchor, GateRule, Margin
 from modelyard.statistics.paired import Discordant
 from modelyard.verdict import Outcome, Reason, Verdict
 
@@ -125,3 +125,20 @@ def test_more_margin_never_turns_passed_into_failed(low, more, margin, wider):
         return order[decided(rule, low, low + more / 2, low + more).verdict.outcome]
 
     assert outcome(margin + wider) >= outcome(margin)
+
+
+NUMBERS = st.one_of(st.just(math.nan), st.floats(-1, 1))
+
+
+@given(low=NUMBERS, value=NUMBERS, high=NUMBERS)
+@pytest.mark.parametrize("rule", [
+    LEAST, MOST, NOT_WORSE, BETTER, GateRule(metric="accuracy", max_overfit=0.5), GateRule(max_calibration_error=0.9),
+    GateRule(metric="accuracy", max_gap=0.5, slice="region"),
+    GateRule(metric="accuracy", not_worse_than_anchor=Anchor(version="1", margin=0.9)),
+])  # fmt: skip
+def test_nan_in_an_interval_never_promotes(rule, low, value, high):
+    if not (math.isnan(low) or math.isnan(high)):
+        return
+    sides = Sides(candidate=metric(low, value, high), other=metric(0.1, 0.2, 0.3), difference=metric(low, value, high),
+                  examples=500)  # fmt: skip
+    assert decide(rule, sides).verdict.outcome == Outcome.INCONCLUSIVE
