@@ -183,15 +183,19 @@ class Elections(RuleBasedStateMachine):
             raise Unavailable("no answer", do="try again")
 
     @rule(
-        who=st.integers(0, 1),
+        who=st.sampled_from((0, 1, 1)),
+        waited=st.sampled_from((0.0, 1.0, 6.0, 16.0)),
         way=st.sampled_from((None, "there", "back")),
         writes=st.booleans(),
-        delay=st.sampled_from((0.0, 1.0, 4.0)),
-        then=st.sampled_from(("", "other turns", "fails", "other turns, fails")),
+        trouble=st.tuples(st.sampled_from((0.0, 1.0, 4.0)), st.booleans(), st.booleans()),
     )
-    def one_takes_its_turn(self, who: int, way: str | None, writes: bool, delay: float, then: str) -> None:
-        self.plan = {"who": who, "way": way, "writes": writes, "delay": delay}
-        self.plan |= {"other turns": "other turns" in then, "fails": "fails" in then}
+    def one_takes_its_turn(
+        self, who: int, waited: float, way: str | None, writes: bool, trouble: tuple[float, bool, bool]
+    ) -> None:
+        """`trouble`: seconds that a request takes, whether the other one has a turn meanwhile, whether it fails."""
+        self.time.now += waited
+        self.plan = {"who": who, "way": way, "writes": writes}
+        self.plan |= dict(zip(("delay", "other turns", "fails"), trouble, strict=True))
         self.replicas[who].elector.turn()
         self.plan = {}
 
@@ -199,9 +203,10 @@ class Elections(RuleBasedStateMachine):
     def time_passes(self, seconds: float) -> None:
         self.time.now += seconds
 
-    @rule(who=st.integers(0, 1))
-    def one_is_stopped(self, who: int) -> None:
-        self.replicas[who].elector.release()
+    @rule(who=st.sampled_from((None, None, None, 0, 1)))
+    def one_is_stopped(self, who: int | None) -> None:
+        if who is not None:
+            self.replicas[who].elector.release()
 
     @invariant()
     def at_most_one_may_write(self) -> None:
