@@ -13,19 +13,18 @@ import hashlib
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import yaml
+
+from modelyard.processes import spawn
 
 HERE: Final = Path(__file__).parent
 DEADLINE_S: Final = 1500.0
@@ -142,7 +141,11 @@ def build(names: tuple[str, ...] = NEEDED, *, deadline_s: float = DEADLINE_S) ->
     deadline = time.monotonic() + deadline_s
     cache().mkdir(parents=True, exist_ok=True)
     with (cache() / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # another checkout may build the same; freed when its process ends
+        try:  # another checkout may build the same; the lock is freed when its process ends
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            _say("Waiting for another build of the control plane ...")
+            fcntl.flock(lock, fcntl.LOCK_EX)
         if not definitions().exists():
             _define(go(), deadline)
         wanted = missing(names)
@@ -158,30 +161,29 @@ def _build(command: str, name: str, deadline: float) -> None:
     binary, final, started, progress = BINARIES[name], place(name), time.monotonic(), _Progress()
     environment = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly -trimpath -buildvcs=false"}
     with tempfile.TemporaryDirectory(dir=cache(), prefix=".building-") as folder:
-        made = Path(folder) / name
-        process = subprocess.Popen(
-            [command, "build", "-v", f"-ldflags={binary.flags}", "-o", str(made), binary.package],
-            cwd=HERE / binary.module, env=environment, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-            start_new_session=True, preexec_fn=lambda: os.nice(10),  # noqa: PLW1509  no threads yet
-        )  # fmt: skip
-        seen: list[str] = []
-        with _ended(process):
-            reader = threading.Thread(target=lambda: seen.extend(iter(process.stderr.readline, "")), daemon=True)
-            reader.start()
-            while process.poll() is None:
+        made, log = Path(folder) / name, Path(folder) / "log"
+        compiler = spawn(
+            ["nice", "-n", "10", command, "build", "-v", f"-ldflags={binary.flags}", "-o", made, binary.package],
+            cwd=HERE / binary.module,
+            env=environment,
+            log=log,
+        )
+        try:
+            while compiler.alive():
                 if time.monotonic() > deadline:
                     raise NotBuilt(f"{name} was not built in time: run `make cluster` again, it goes on from here")
-                progress.show(f"  {name}: {len(seen)} packages, {time.monotonic() - started:.0f} s")
+                packages = log.read_bytes().count(b"\n")
+                progress.show(f"  {name}: {packages} packages, {time.monotonic() - started:.0f} s")
                 time.sleep(0.5)
-            reader.join(5)
-        if process.returncode != 0:
-            raise NotBuilt(f"{name} could not be built:\n{''.join(seen[-15:])}")
-        folder_of = final.parent
-        folder_of.mkdir(parents=True, exist_ok=True)
+            if compiler.exit_code != 0:
+                raise NotBuilt(f"{name} could not be built:\n{compiler.tail()}")
+        finally:
+            compiler.stop(grace=0)  # also on Ctrl-C
+        final.parent.mkdir(parents=True, exist_ok=True)
         made.replace(final)
     progress.show("")
     _say(f"  {name}: {time.monotonic() - started:.0f} s, {final.stat().st_size / 2**20:.0f} MiB")
-    _forget_others(name, folder_of)
+    _forget_others(name, final.parent)
 
 
 def _define(command: str, deadline: float) -> None:
@@ -215,17 +217,6 @@ def _forget_others(name: str, kept: Path) -> None:
     for other in cache().glob(f"{name}-*"):
         if other != kept and len(other.name) == len(kept.name):
             shutil.rmtree(other)
-
-
-@contextmanager
-def _ended(process: "subprocess.Popen[str]") -> Iterator[None]:
-    """However this ends (Ctrl-C, too late), the compiler ends with it."""
-    try:
-        yield
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
 
 
 class _Progress:
@@ -264,6 +255,9 @@ def main(arguments: list[str]) -> int:
     except NotBuilt as reason:
         _say(str(reason))
         return 1
+    except KeyboardInterrupt:
+        _say("\nStopped; `make cluster` goes on from here.")
+        return 130
     return 0
 
 

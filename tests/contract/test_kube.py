@@ -19,6 +19,7 @@ from modelyard.kube.port import (
     CONFIG_MAP,
     DEPLOYMENT,
     GATEWAY,
+    HTTP_ROUTE,
     LEASE,
     MODEL_DEPLOYMENT,
     Change,
@@ -53,6 +54,10 @@ class Api:
             name,
             spec={"selector": {"matchLabels": {"app": name}}, "template": template, **spec},
         )
+
+    def route(self, **weights: int) -> dict[str, Any]:
+        backends = [{"name": name, "port": 80, "weight": weight} for name, weight in weights.items()]
+        return self.named(HTTP_ROUTE.api_version, "HTTPRoute", "r", spec={"rules": [{"backendRefs": backends}]})
 
     def named(
         self, api: str, kind: str, name: str, labels: Mapping[str, str] | None = None, **rest: Any
@@ -255,6 +260,22 @@ def test_an_empty_object_in_an_apply_takes_nothing_away(api: Api) -> None:
     api.kube.apply(api.deployment(strategy={"rollingUpdate": {"maxSurge": 1}}), manager="m")
     after = api.kube.apply(api.deployment(strategy={}), manager="other")
     assert after["spec"]["strategy"]["rollingUpdate"]["maxSurge"] == 1
+
+
+def test_a_list_without_keys_belongs_to_one_manager_as_a_whole(api: Api, request: pytest.FixtureRequest) -> None:
+    """So the weights of a route cannot be shared: they stand in its rules."""
+    if api.real:
+        request.getfixturevalue("cluster").needs(HTTP_ROUTE)
+    api.kube.apply(api.route(a=95, b=5), manager="m")
+    with pytest.raises(Owned, match="rules"):
+        api.kube.apply(api.route(a=0, b=100), manager="other")
+    hosts = api.route()
+    hosts["spec"] = {"hostnames": ["a.example"]}
+    api.kube.apply(hosts, manager="other")
+    after = api.kube.apply(api.route(a=50, b=50), manager="m")
+    backends = after["spec"]["rules"][0]["backendRefs"]
+    assert [(each["name"], each["weight"]) for each in backends] == [("a", 50), ("b", 50)]
+    assert after["spec"]["hostnames"] == ["a.example"]
 
 
 # replace
