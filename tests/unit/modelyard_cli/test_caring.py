@@ -14,7 +14,7 @@ from modelyard.runs.journal import Journal, RunRecord, StageEntry
 from modelyard.runs.lock import exclusive
 from modelyard.runs.stages import Stage
 from modelyard.spec.parse import parse_project
-from modelyard_cli import checks
+from modelyard_cli import checks, wiring
 
 from .conftest import Command
 
@@ -202,3 +202,37 @@ def test_archives_that_a_record_names_stay(folder: Path, command: Command) -> No
     command("gc", "-p", folder)
     assert named.exists()
     assert not unnamed.exists()
+
+
+class Orphaned:
+    """A registry in which a killed registration left a model."""
+
+    def __init__(self) -> None:
+        self.left = ["m-1"]
+
+    def orphans(self) -> tuple[str, ...]:
+        return tuple(self.left)
+
+    def forget(self, model_id: str) -> None:
+        self.left.remove(model_id)
+
+
+def test_gc_removes_what_a_killed_registration_uploaded(
+    folder: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, left = (folder / ".modelyard/yard/artifacts/1/models" / name for name in ("m-0", "m-1"))
+    for model in (kept, left):
+        model.mkdir(parents=True)
+        (model / "digits.mar").write_bytes(b"bytes")
+    registry = Orphaned()
+    monkeypatch.setattr(wiring, "registry", lambda _: registry)
+    assert command("gc", "-p", folder).stdout == "nothing to remove\n", "MLflow is not started for it"
+    monkeypatch.setattr(wiring, "running", lambda _: object())
+    (row,) = json.loads(command("gc", "-p", folder, "--dry-run", "-o", "json").stdout)
+    assert (row["what"], row["path"]) == ("model of a registration that was killed", str(left))
+    assert left.exists()
+    assert registry.left == ["m-1"]
+    command("gc", "-p", folder)
+    assert not left.exists()
+    assert registry.left == []
+    assert (kept / "digits.mar").exists()
