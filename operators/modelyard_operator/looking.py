@@ -21,6 +21,8 @@ from modelyard_operator.telling import Events, Told
 
 SETTLING_S = 0.2
 """When to come back where the registry's first poll is under way."""
+BESIDE_S = 30.0
+"""When to come back to what is at rest but for something beside the rollout, such as a kind that is not installed."""
 
 log = structlog.get_logger()
 
@@ -107,9 +109,12 @@ class Looking:
         now = self._clock()
         again = look(world, key, now=now, then=self._then)
         self._events.tell(key, told.notes, now=now)
-        if key in world.troubles:
+        trouble = world.troubles.get(key)
+        if trouble is not None and not trouble.beside:
             self._queue.failed(key)
             return "trouble"
+        if trouble is not None and again is None:
+            again = now + BESIDE_S
         self._queue.done(key, after_s=None if again is None else max(0.0, again - now))
         if wish is None and self._index.entry(MODEL_DEPLOYMENT, key) is None:
             self._queue.forget(key)

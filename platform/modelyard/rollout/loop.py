@@ -54,8 +54,7 @@ def look(world: World, key: str, *, now: float, then: Then | None = None) -> flo
         world.memory[key] = decision.memory
         for intent in decision.intents:
             apply(world, key, intent)
-        if then is not None:
-            then(key, seen.wish.spec)
+        trouble = _after(then, key, seen.wish.spec)
     except Conflict as changed:
         log.info("%s: %s", key, changed)
         return now + CHANGED_S
@@ -64,7 +63,25 @@ def look(world: World, key: str, *, now: float, then: Then | None = None) -> flo
         world.troubles[key] = Trouble(message=str(error), refused=isinstance(error, BadInput))
         return now + AGAIN_S
     told = world.troubles.pop(key, None)
-    return decision.look_again_at if told is None else now  # the status still speaks of it
+    if trouble is not None:
+        world.troubles[key] = trouble
+    if told == trouble:
+        return decision.look_again_at
+    return now if trouble is None else now + AGAIN_S  # the status still says what was
+
+
+def _after(then: Then | None, key: str, spec: DeploymentSpec) -> Trouble | None:
+    """Do what this world does beside its ports; what fails there holds up no rollout."""
+    if then is None:
+        return None
+    try:
+        then(key, spec)
+    except Conflict:
+        raise
+    except ModelyardError as error:
+        log.warning("%s: %s", key, error)
+        return Trouble(message=str(error), refused=isinstance(error, BadInput), beside=True)
+    return None
 
 
 def observe(world: World, key: str, now: float) -> Observation | None:

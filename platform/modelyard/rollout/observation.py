@@ -130,6 +130,8 @@ class Trouble:
     message: str
     refused: bool = False
     """It is bad input: nothing changes until a person does something."""
+    beside: bool = False
+    """Only what follows the wish beside the rollout could not be done, such as an autoscaler; the rollout goes on."""
 
 
 @record
