@@ -82,7 +82,7 @@ def test_the_weights_are_the_steps_that_the_router_confirmed(attempt):
 
 def test_the_canary_plot_shows_both_arms_and_the_bounds_of_the_evidence(attempt):
     shown = words(canary.weights_and_evidence(attempt))
-    for word in ("stable", "canary", "rolled back", "error-rate", "latency-p90", "200×", "20×"):
+    for word in ("stable", "canary", "rolled back", "error-rate", "latency-p90", "200×", "24×"):
         assert word in shown
 
 
