@@ -289,13 +289,14 @@ def plot() -> str:
     curves = power((0.005, 0.01, 0.02, 0.05), sizes)
 
     def draw(figure: Figure) -> None:
-        axes = figure.add_axes((0.09, 0.17, 0.77, 0.68))
+        axes = figure.add_axes((0.09, 0.17, 0.87, 0.68))
         axes.set_title("Chance that a candidate just as good as the champion passes, by margin")
         axes.axhline(0.8, color=LINE, linewidth=1)
         for (margin, shares), colour in zip(curves.items(), (BAD, SECOND, ACCENT, GOOD), strict=True):
             axes.plot(sizes, shares, color=colour)
-            axes.annotate(f"margin {margin:g}", (sizes[-1], shares[-1]), xytext=(8, -4), textcoords="offset points",
-                          color=colour, annotation_clip=False)  # fmt: skip
+            at = min(range(len(sizes)), key=lambda place: abs(shares[place] - 0.5))  # where curves are apart
+            axes.annotate(f"margin {margin:g}", (sizes[at], shares[at]), xytext=(8, -10), textcoords="offset points",
+                          color=colour)  # fmt: skip
         axes.set_xscale("log")
         axes.set_xticks([100, 270, 540, 1200, 3000, 8000], ["100", "270", "540", "1,200", "3,000", "8,000"])
         axes.minorticks_off()
