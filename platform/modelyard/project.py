@@ -112,7 +112,8 @@ class Project:
             return project._walked(walk, code)
 
     def _walked(self, walk: Walk, code: CodeArchive) -> "Run":
-        from modelyard.runs.run import Refused, Services, Way  # noqa: PLC0415 - imports torch
+        from modelyard.runs.release import Refused, Services  # noqa: PLC0415 - imports torch, as does the next
+        from modelyard.runs.run import Way  # noqa: PLC0415
 
         laptop: LaptopServices | None = None
         try:

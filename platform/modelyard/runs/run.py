@@ -1,9 +1,9 @@
-"""The way of one model through the ten stages. Each stage is a call of its package's one function."""
+"""The way of one model through the ten stages, each a call of its package's one function; stages 7 to 10: `release`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from modelyard.compression.compress import CompressionReport, compress
 from modelyard.data.prepare import PreparedData, prepare, source_digest
@@ -13,12 +13,9 @@ from modelyard.model.predictor import digest_of
 from modelyard.packaging.package import Package, package
 from modelyard.packaging.signing import SIGNING_KEY
 from modelyard.packaging.try_out import try_out
-from modelyard.registry.port import Candidate, Registry, Version
-from modelyard.rollout.observation import arm_name
-from modelyard.rollout.ports import Records
-from modelyard.runs.champion import COMPARED_WITH, Champion, champion_of, registered_weights
-from modelyard.runs.judging import DIGEST_OF, EVIDENCE, GATES, Judging
-from modelyard.runs.rollout import deployment_key, deployment_spec, rolled_back, superseded, wait_for_verdict, wish
+from modelyard.runs.champion import Champion, champion_of, registered_weights
+from modelyard.runs.judging import Judging
+from modelyard.runs.release import Release, Services, let_through
 from modelyard.runs.stages import Stage, stage_key
 from modelyard.runs.variants import elsewhere_of
 from modelyard.runs.walk import Result, Walk
@@ -27,29 +24,8 @@ from modelyard.spec.gates import metric_of, served_only
 from modelyard.spec.project import ModelProject
 from modelyard.storage.atomic import digest_file
 from modelyard.storage.code import CodeArchive
-from modelyard.training.job import Tracking, TrainedModel, TrainJob, Weights
+from modelyard.training.job import TrainedModel, TrainJob, Weights
 from modelyard.training.train import train
-from modelyard.verdict import Verdict
-
-T = TypeVar("T")
-
-
-class Refused(Exception):
-    """A gate or the live analysis said no, or could not tell."""
-
-    def __init__(self, verdict: Verdict) -> None:
-        super().__init__(verdict.message)
-        self.verdict = verdict
-
-
-@dataclass(frozen=True, kw_only=True)
-class Services:
-    """What is asked for beside files. Called when first needed, since starting them takes seconds."""
-
-    registry: Callable[[], Registry]
-    records: Callable[[], Records]
-    tracking: Callable[[], Tracking | None]
-    alive: Callable[[], bool]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,9 +54,10 @@ class Way:
         champion = self.gate(data, model)
         chosen, report = self.compress(data, model, champion)
         packed = self.package(data, chosen)
-        version = self.register(packed, chosen, report, champion, trained.value.run_id)
-        if self.promote(version, champion):
-            self.roll_out(version)
+        release = Release(walk=self.walk, project=self.project, services=self.services)
+        version = release.register(packed, chosen, report, champion, trained.value.run_id)
+        if release.promote(version, champion):
+            release.roll_out(version)
 
     @property
     def work(self) -> Path:
@@ -191,7 +168,7 @@ class Way:
         result = self.judging(data).judge(model, champion, rules)
         verdict = result.value.verdict
         self.walk.note(Stage.GATE, began=began, result=result, message=verdict.message, verdict=verdict)
-        return _let_through(verdict, champion)
+        return let_through(verdict, champion)
 
     def compression(self, data: Result[PreparedData], model: Path) -> dict[str, Any]:
         """What the compressed model depends on."""
@@ -235,7 +212,7 @@ class Way:
         told = f"chose {result.value.chosen} of {len(result.value.variants)} variants; {_shown(values)}"
         more: dict[str, Result[Any]] = {"served": report, "gates": judged}
         walk.note(Stage.COMPRESS, began=began, result=result, message=told, verdict=verdict, more=more)
-        return _let_through(verdict, (chosen, report))
+        return let_through(verdict, (chosen, report))
 
     def package(self, data: Result[PreparedData], chosen: Path) -> Result[Package]:
         """Stage 6: an archive that a real server has answered the golden requests from."""
@@ -259,7 +236,7 @@ class Way:
             walk.say(Stage.PACKAGE, "asking a real server the golden requests")
             verdict = try_out(packed, serving=project.deployment.runtime, work=self.work)
             told[0] = verdict.message
-            return _let_through(verdict, packed)
+            return let_through(verdict, packed)
 
         settings = {
             "model": digest_of(chosen),
@@ -272,118 +249,6 @@ class Way:
         result = replace(made, value=made.value.within(made.folder))
         walk.note(Stage.PACKAGE, began=began, result=result, message=f"{told[0]}; {result.value.digest[:19]}")
         return result
-
-    def register(
-        self,
-        packed: Result[Package],
-        chosen: Path,
-        report: Result[EvaluationReport],
-        champion: Champion,
-        run_id: str | None,
-    ) -> Version:
-        """Stage 7: one version for one digest, however often it is asked for; alias `candidate`."""
-        walk, registry, name = self.walk, self.services.registry(), self.project.metadata.name
-        began = walk.begin(Stage.REGISTER)
-        kept = (Stage.PREPARE, Stage.EVALUATE, Stage.GATE, Stage.COMPRESS)
-        compressed = walk.run.entry(Stage.COMPRESS)
-        assert compressed is not None
-        gated = walk.state / compressed.more["gates"]
-        evidence = {GATES: gated / "result.json", EVIDENCE: gated / EVIDENCE}
-        digests = {DIGEST_OF[name]: digest_file(path) for name, path in evidence.items()}
-        version = registry.register(
-            Candidate(
-                model=name,
-                archive=packed.value.archive,
-                digest=packed.value.digest,
-                folder=str(chosen),
-                manifest=packed.value.manifest,
-                artifacts={
-                    f"{entry.stage}.json": str(walk.state / entry.folder / "result.json")
-                    for entry in walk.run.stages
-                    if entry.stage in kept
-                }
-                | {name: str(path) for name, path in evidence.items()},
-                metrics={metric: value.value for metric, value in report.value.metrics.items()},
-                tags={**self.lineage(chosen), **digests, COMPARED_WITH: champion.version or ""},
-                run_id=run_id,
-            )
-        )
-        before = registry.resolve(name, "candidate")
-        registry.move_alias(
-            name, "candidate", version.version, expected=before.version if isinstance(before, Version) else None
-        )
-        walk.keep(version=version.version, digest=version.digest)
-        walk.note(Stage.REGISTER, began=began, message=f"version {version.version}, {version.digest[:19]}")
-        return version
-
-    def lineage(self, chosen: Path) -> Mapping[str, str]:
-        """What a version came from, as tags."""
-        run = self.walk.run
-        gated = run.entry(Stage.COMPRESS)
-        return {
-            "modelyard.run": run.id,
-            "modelyard.code": run.code_digest,
-            "modelyard.recipe": run.project.train.recipe.use,
-            "modelyard.variant": chosen.name,
-            "modelyard.gate": gated.verdict.outcome if gated and gated.verdict else "",
-            **{f"modelyard.{entry.stage}.key": entry.key for entry in run.stages if entry.key},
-        }
-
-    def promote(self, version: Version, champion: Champion) -> bool:
-        """Stage 8: move the alias, where the file says so; else say how a person does it."""
-        walk, registry = self.walk, self.services.registry()
-        name, alias = self.project.metadata.name, self.project.alias
-        began = walk.begin(Stage.PROMOTE)
-        records = self.services.records()
-        key = wish(records, self.project)  # so that an alias moved by hand is followed too
-        automatic = self.project.promote == "automatic"
-        if automatic and (failed := rolled_back(records, key, self.arm(version))):
-            told = f"version {version.version} was rolled back by {failed}; `modelyard rollout retry` tries it again"
-        elif automatic:
-            now = registry.resolve(name, alias)
-            if not isinstance(now, Version) or now.version != version.version:
-                registry.move_alias(name, alias, version.version, expected=champion.version)
-            told = f"{alias} names version {version.version}"
-        else:
-            told = f"by hand: `modelyard promote {name} {version.version}`, or the alias {alias} in MLflow"
-        walk.note(Stage.PROMOTE, began=began, message=told)
-        return automatic
-
-    def arm(self, version: Version) -> str:
-        """What serves a version, the way that this project wishes."""
-        return arm_name(version.digest, deployment_spec(self.project))
-
-    def roll_out(self, version: Version) -> None:
-        """Stages 9 and 10 are the rollout loop's: await its verdict, then the end."""
-        walk, project, records = self.walk, self.project, self.services.records()
-        key = deployment_key(project)
-        deployment = project.deployment
-        deadline_s = deployment.strategy.canary.progress_deadline.seconds + deployment.analysis.max_duration.seconds
-        earlier = superseded(records, key, self.arm(version))
-        for stage in (Stage.ROLLOUT, Stage.SETTLE):
-            began = walk.begin(stage)
-            attempt, verdict = wait_for_verdict(
-                records,
-                key,
-                version=version.version,
-                arm=self.arm(version),
-                earlier=earlier,
-                settled=stage is Stage.SETTLE,
-                say=lambda told, stage=stage: walk.say(stage, told),  # type: ignore[misc]
-                alive=self.services.alive,
-                deadline_s=deadline_s + 60,
-            )
-            if attempt:
-                walk.keep(rollout=attempt.metadata.name)
-            told = verdict.message if stage is Stage.ROLLOUT else f"ended as {verdict.outcome}"
-            walk.note(stage, began=began, message=told, verdict=verdict)
-        _let_through(verdict, None)
-
-
-def _let_through(verdict: Verdict, value: T) -> T:
-    if not verdict.lets_through:
-        raise Refused(verdict)
-    return value
 
 
 def _count(number: int, one: str, many: str) -> str:
