@@ -13,14 +13,15 @@ import threading
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import yaml
 from tests.cluster import build
 from tests.cluster.control_plane import start_api, start_controllers
 
+from modelyard.errors import NotInstalled, Unavailable
 from modelyard.kube.client import KubeClient, connect
-from modelyard.kube.port import CRD, NAMESPACE
+from modelyard.kube.port import NAMESPACE, Kind
 from modelyard.processes import wait_until
 from modelyard.storage.atomic import write_text
 
@@ -35,17 +36,21 @@ def install(kube: KubeClient, *folders: Path) -> None:
     for each in definitions:
         kube.apply({name: value for name, value in each.items() if name != "status"}, manager="tests", force=True)
 
-    def established() -> bool:
-        found = [kube.get(CRD, "", each["metadata"]["name"]) or {} for each in definitions]
-        return all(_is_true(each, "Established") for each in found)
+    kinds = [_kind(each["spec"]) for each in definitions]
 
-    wait_until(established, deadline_s=30, what="the custom resource definitions")
+    def served() -> bool:
+        """Established is not enough: for a moment after it, the server answers that its storage is initializing."""
+        try:
+            return all(kube.list(kind) for kind in kinds)
+        except (NotInstalled, Unavailable):
+            return False
+
+    wait_until(served, deadline_s=60, what="the custom resource definitions")
 
 
-def _is_true(thing: Mapping[str, object], condition: str) -> bool:
-    status = thing.get("status", {})
-    assert isinstance(status, Mapping)
-    return any(each["type"] == condition and each["status"] == "True" for each in status.get("conditions", ()))
+def _kind(spec: Mapping[str, Any]) -> Kind:
+    version = next(each["name"] for each in spec["versions"] if each["served"])
+    return Kind(f"{spec['group']}/{version}", spec["names"]["kind"], spec["names"]["plural"])
 
 
 def keep(home: Path, owner: int) -> None:
