@@ -298,8 +298,8 @@ class Operators(RuleBasedStateMachine):
         assert set(it.arms()) == set(expected)
         writes = it.kube.revision, it.registry.acts
         leases = [each["metadata"]["resourceVersion"] for each in it.kube.peek(LEASE)]
-        for _ in range(10):
-            it.pass_time(3.0)
+        for _ in range(5):
+            it.pass_time(15.0)
             for each in self.replicas:
                 if each.leading():
                     each.look()
@@ -312,7 +312,7 @@ class Operators(RuleBasedStateMachine):
             self.go_on(1, 1.0)
             leader = next((each for each in self.replicas if each.leading()), None)
             quiet = quiet + 1 if leader is not None and self.it.at_rest and leader.idle else 0
-            if quiet > 11:  # whoever flapped has come to rest too
+            if quiet > 1:
                 return
             if self.it.phases() and not self.it.at_rest:
                 self.help(self.it.attempt)
