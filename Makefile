@@ -28,7 +28,8 @@ demo: setup ## Three versions of a model, from data to live traffic, with a bad 
 	@$(BIN)/python examples/digits/demo.py
 
 # One worker more than two cores, since tests of processes often wait; each file is one worker's, with its servers.
-test: setup cluster ## Every test that this machine can run; the last one is the demo, alone
+test: setup ## Every test that this machine can run; the last one is the demo, alone
+	-@$(BIN)/python -m tests.cluster.build
 	@$(PYTEST) -n 3 --dist loadfile --no-loadscope-reorder --ignore tests/e2e/test_demo.py -q
 	@$(PYTEST) tests/e2e/test_demo.py -q
 

@@ -244,7 +244,7 @@ def spawn(
 
 
 def shorten(log: Path, *, most: int = 10_000_000) -> bool:
-    """Bound a log that a running child writes: what it holds beyond `most` bytes moves to `<log>.1`, its last half only.
+    """Bound a log that a running child writes: beyond `most` bytes it begins anew, and its end moves to `<log>.1`.
 
     The child goes on in the same file, since `spawn` opens logs for appending. A line that it writes in the very moment
     may be lost. Gives whether the log was too long.

@@ -5,7 +5,7 @@
 
 The cache is `${XDG_CACHE_HOME:-~/.cache}/modelyard/cluster/<name>-<key>/`; the key is what the module files and the
 flags contain. Other keys of a binary are removed when a new one was built, so the cache holds one of each. A build that
-was interrupted goes on where it was: Go keeps what it compiled.
+was interrupted goes on where it was: what Go compiled (4 GB) is kept beside until all that was asked for is there.
 """
 
 import fcntl
@@ -155,11 +155,17 @@ def build(names: tuple[str, ...] = NEEDED, *, deadline_s: float = DEADLINE_S) ->
         _say(f"Building {', '.join(wanted)} for the tests, once (about six minutes on two cores) ...")
         for name in wanted:
             _build(command, name, deadline)
+        shutil.rmtree(_compiled())
+
+
+def _compiled() -> Path:
+    return cache() / "compiled"
 
 
 def _build(command: str, name: str, deadline: float) -> None:
     binary, final, started, progress = BINARIES[name], place(name), time.monotonic(), _Progress()
-    environment = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly -trimpath -buildvcs=false"}
+    flags = "-mod=readonly -trimpath -buildvcs=false"
+    environment = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": flags, "GOCACHE": str(_compiled())}
     with tempfile.TemporaryDirectory(dir=cache(), prefix=".building-") as folder:
         made, log = Path(folder) / name, Path(folder) / "log"
         compiler = spawn(
