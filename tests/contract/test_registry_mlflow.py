@@ -30,6 +30,7 @@ def test_all_aliases_of_a_registry_come_in_one_request_for_a_thousand_models(
         mlflow_world.registry.register(candidate(tmp_path / str(at), model, content))
     promote(mlflow_world.registry, model, "2", "champion")
     promote(mlflow_world.registry, model, "1", "candidate")
+    mlflow_world.registry.register(candidate(tmp_path / "other", f"{model}-other", b"other"))
     rest = RestRegistry(mlflow_world.registry.uri)
     asked: list[str] = []
     send = httpx.Client.send
@@ -42,7 +43,7 @@ def test_all_aliases_of_a_registry_come_in_one_request_for_a_thousand_models(
     assert len(asked) == 1
     monkeypatch.setattr("modelyard.registry.rest.PAGE", 1)
     assert rest.aliases()[model] == {"champion": "2", "candidate": "1"}
-    assert len(asked) > 2, "pages are followed to the last"
+    assert len(asked) >= 1 + 2, "pages are followed to the last"
     rest.close()
 
 
