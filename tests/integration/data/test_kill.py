@@ -13,6 +13,7 @@ from modelyard.spec.data import Data
 pytestmark = pytest.mark.process
 
 SCRIPT = """
+import select
 import sys
 from pathlib import Path
 from modelyard.data.prepare import prepare
@@ -25,7 +26,8 @@ def stop(message, fraction):
     left -= 1
     if left < 0:
         print(message, flush=True)
-        sys.stdin.read()
+        while not select.select([sys.stdin], [], [], 0.1)[0]:
+            pass  # a signal just before a read that blocks would not be seen until its end
 
 prepare(Data(source="bundled:digits", shard_size=300), base=Path("."), out=Path(sys.argv[1]), progress=stop)
 """
