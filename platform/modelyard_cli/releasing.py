@@ -40,13 +40,17 @@ def promote(
     loaded = wiring.project(project)
     registry = wiring.registry(loaded.home)
     from modelyard.registry.promote import promote as move  # noqa: PLC0415
-    from modelyard.runs.rollout import wish  # noqa: PLC0415
+    from modelyard.runs.rollout import not_tried_again, wish  # noqa: PLC0415
 
     name = alias or loaded.spec.alias
     move(registry, model, version, name)
+    follow = "follow it with: modelyard rollout status --watch"
     if model == loaded.spec.metadata.name and name == loaded.spec.alias:
-        wish(wiring.records(loaded.home), loaded.spec)
-    typer.echo(f"{name} names version {version} of {model}; follow it with: modelyard rollout status --watch")
+        records = wiring.records(loaded.home)
+        wish(records, loaded.spec)
+        if since := not_tried_again(records, loaded.spec, registry.resolve(model, name)):
+            follow = f"it failed or was undone ({since}), so ask for it with: modelyard rollout retry"
+    typer.echo(f"{name} names version {version} of {model}; {follow}")
 
 
 def status(

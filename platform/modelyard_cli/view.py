@@ -24,8 +24,8 @@ def deployment_row(wish: "ModelDeployment", rollouts: "tuple[ModelRollout, ...]"
     if newest:
         row |= {"rollout": newest.metadata.name, **_progress(newest)}
     conditions = [one for one in wish.status.conditions if one.status == "True" or one.type == "Ready"]
-    trouble = trouble_of(wish)
-    said = [f"{one.type} {one.reason}" + (f": {one.message}" if one == trouble else "") for one in conditions]
+    to_do = (trouble_of(wish), next((one for one in conditions if one.reason == "TargetFailed"), None))
+    said = [f"{one.type} {one.reason}" + (f": {one.message}" if one in to_do else "") for one in conditions]
     row["conditions"] = ", ".join(said)
     return row
 

@@ -1,6 +1,6 @@
 """What people do to a rollout: switches of an attempt, and new attempts. Pure: the caller writes what these give."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from modelyard.errors import BadInput
@@ -11,6 +11,9 @@ from modelyard.rollout.states import has_ended
 from modelyard.spec.deployment import ModelDeployment
 from modelyard.spec.rollout import ModelRollout, Phase
 from modelyard.verdict import Outcome, Reason, Verdict
+
+_UNKNOWN = Verdict(outcome=Outcome.INCONCLUSIVE, reason=Reason.ALIAS_MISSING, message="")
+"""A target that nothing here asks for: records tell enough."""
 
 
 def promote(rollout: ModelRollout) -> ModelRollout:
@@ -51,12 +54,18 @@ def abort(rollout: ModelRollout) -> ModelRollout:
 
 
 def retry(wish: ModelDeployment, rollouts: Sequence[ModelRollout]) -> ModelRollout:
-    """A new attempt for the version whose last attempt came to a bad end, served as the wish says now.
+    """A new attempt, served as the wish says now, for what nobody would try again by itself.
+
+    That is what the wish names, where it failed or was undone; else the version whose last attempt came to a bad end.
 
     Raises:
         BadInput: an attempt is under way, or there is none to try again.
     """
     stable = _at_rest(wish, rollouts)
+    named = wish.status.alias
+    if named and named["arm"] in refused(wish, rollouts):
+        target = Target(version=str(named["version"]), digest=str(named["digest"]))
+        return _next(wish, rollouts, target, arm=str(named["arm"]), stable=stable)
     bad = [each for each in rollouts if each.status.phase is Phase.FAILED]
     if not bad:
         raise BadInput(f"no rollout of {wish.metadata.name} has failed", do="promote a version instead")
@@ -65,6 +74,11 @@ def retry(wish: ModelDeployment, rollouts: Sequence[ModelRollout]) -> ModelRollo
     if stable is not None and stable.arm == arm:
         raise BadInput(f"version {spec.version} is stable already", do="look at `modelyard rollout status`")
     return _next(wish, rollouts, Target(version=spec.version, digest=spec.digest), arm=arm, stable=stable)
+
+
+def refused(wish: ModelDeployment, rollouts: Sequence[ModelRollout]) -> Mapping[str, str]:
+    """Arms that the loop does not try again by itself → the attempt since which: they failed, or people undid them."""
+    return past(rollouts, wish, _UNKNOWN).failed
 
 
 def undo(wish: ModelDeployment, rollouts: Sequence[ModelRollout]) -> ModelRollout:
@@ -93,8 +107,7 @@ def _running(rollout: ModelRollout, what: str) -> ModelRollout:
 
 def _at_rest(wish: ModelDeployment, rollouts: Sequence[ModelRollout]) -> Stable | None:
     """Stable, where no attempt is under way."""
-    unknown = Verdict(outcome=Outcome.INCONCLUSIVE, reason=Reason.ALIAS_MISSING, message="")
-    history = past(rollouts, wish, unknown)
+    history = past(rollouts, wish, _UNKNOWN)
     if history.attempt is not None and not has_ended(history.attempt):
         name = history.attempt.metadata.name
         raise BadInput(f"{name} is under way ({history.attempt.status.phase})", do="abort it or wait for its end")

@@ -12,7 +12,7 @@ from modelyard.rollout.observation import arm_name
 from modelyard.rollout.ports import Records
 from modelyard.runs.champion import COMPARED_WITH, Champion
 from modelyard.runs.judging import DIGEST_OF, EVIDENCE, GATES
-from modelyard.runs.rollout import deployment_key, deployment_spec, rolled_back, superseded, wait_for_verdict, wish
+from modelyard.runs.rollout import deployment_key, deployment_spec, refused_by, superseded, wait_for_verdict, wish
 from modelyard.runs.stages import Stage
 from modelyard.runs.walk import Result, Walk
 from modelyard.spec.project import ModelProject
@@ -124,8 +124,8 @@ class Release:
         records = self.services.records()
         key = wish(records, self.project)  # so that an alias moved by hand is followed too
         automatic = self.project.promote == "automatic"
-        if automatic and (failed := rolled_back(records, key, self.arm(version))):
-            told = f"version {version.version} was rolled back by {failed}; `modelyard rollout retry` tries it again"
+        if automatic and (failed := refused_by(records, key, self.arm(version))):
+            told = f"version {version.version} is not tried again since {failed}; `modelyard rollout retry` does it"
         elif automatic:
             now = registry.resolve(name, alias)
             if not isinstance(now, Version) or now.version != version.version:

@@ -5,7 +5,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from modelyard.errors import Conflict, StageFailed
-from modelyard.rollout.observation import REFUSED, trouble_of
+from modelyard.registry.port import Version
+from modelyard.rollout.commands import refused
+from modelyard.rollout.observation import REFUSED, arm_name, trouble_of
 from modelyard.rollout.ports import Records
 from modelyard.spec.deployment import Condition, DeploymentSpec, ModelDeployment, ModelRef, Rollback
 from modelyard.spec.metadata import Metadata
@@ -60,11 +62,22 @@ def attempt_for(records: Records, key: str, arm: str) -> ModelRollout | None:
     return found[-1] if found else None
 
 
-def rolled_back(records: Records, key: str, arm: str) -> str | None:
-    """Name of the attempt that rolled this arm back, if the newest one did: the loop tries it again only when asked."""
+def refused_by(records: Records, key: str, arm: str) -> str | None:
+    """Name of the attempt since which the loop does not try this arm again by itself: it failed, or was undone."""
     attempt = attempt_for(records, key, arm)
-    failed = attempt is not None and attempt.status.phase == Phase.FAILED and not _superseded(attempt)
-    return attempt.metadata.name if attempt and failed else None
+    if attempt is None or attempt.status.phase not in ENDED or _superseded(attempt):
+        return None
+    if attempt.status.phase == Phase.FAILED:
+        return attempt.metadata.name
+    deployment = records.deployment(key)
+    return refused(deployment, records.rollouts(key)).get(arm) if deployment else None
+
+
+def not_tried_again(records: Records, project: ModelProject, named: Version | Verdict) -> str | None:
+    """As `refused_by`, for what the project's alias names."""
+    if isinstance(named, Verdict):
+        return None
+    return refused_by(records, deployment_key(project), arm_name(named.digest, deployment_spec(project)))
 
 
 def superseded(records: Records, key: str, arm: str) -> frozenset[str]:
@@ -108,13 +121,17 @@ def wait_for_verdict(
     ends, told = time.monotonic() + deadline_s, ""
     while time.monotonic() < ends:
         attempt = attempt_for(records, key, arm)
-        if attempt is not None and attempt.metadata.name in earlier:
-            attempt = None
+        deployment = records.deployment(key)
+        stable = deployment.status.stable if deployment else None
+        gone = attempt is not None and attempt.status.phase == Phase.SUCCESSFUL and stable and stable.arm != arm
+        if gone and (by := refused_by(records, key, arm)):
+            message = f"version {version} was undone by {by}; `modelyard rollout retry` tries it again"
+            return None, Verdict(outcome=Outcome.FAILED, reason=Reason.ABORTED, message=message)
+        if attempt is not None and (gone or attempt.metadata.name in earlier):
+            attempt = None  # it was stable once
         if attempt is not None and (attempt.status.phase in ENDED or (attempt.status.verdict and not settled)):
             verdict = attempt.status.verdict or _of_phase(attempt)
             return attempt, verdict
-        deployment = records.deployment(key)
-        stable = deployment.status.stable if deployment else None
         if attempt is None and stable and stable.arm == arm:
             message = f"version {version} is stable already"
             return None, Verdict(outcome=Outcome.SUCCESSFUL, reason=Reason.STEPS_DONE, message=message)

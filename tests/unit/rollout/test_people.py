@@ -195,6 +195,17 @@ def test_undo_takes_the_alias_along_where_it_may() -> None:
     assert it.condition("Degraded") == ("False", "AsWished")
 
 
+def test_retry_tries_a_version_again_that_was_undone_while_the_alias_names_it() -> None:
+    it = FakeWorld.with_stable(rollback=Rollback(alias="Keep"))
+    it.bring("2")
+    it.patch(commands.undo(it.deployment, it.rollouts))
+    it.run()
+    it.patch(commands.retry(it.deployment, it.rollouts))
+    it.run()
+    assert it.stable == "2"
+    assert it.condition("Degraded") == ("False", "AsWished")
+
+
 def test_undo_of_undo_is_the_version_again() -> None:
     it = FakeWorld.with_stable()
     it.bring("2")

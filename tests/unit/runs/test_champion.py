@@ -6,11 +6,14 @@ from typing import Any
 
 import pytest
 from tests.fakes.records import FakeRecords
+from tests.fakes.world import KEY as WORLD_KEY
+from tests.fakes.world import FakeWorld
 
 from modelyard.registry.port import Version
+from modelyard.rollout import commands
 from modelyard.runs import champion
 from modelyard.runs.champion import COMPARED_WITH, Champion, champion_of
-from modelyard.runs.rollout import deployment_spec, rolled_back, superseded, wait_for_verdict
+from modelyard.runs.rollout import deployment_spec, refused_by, superseded, wait_for_verdict
 from modelyard.spec.codec import from_data
 from modelyard.spec.metadata import Metadata
 from modelyard.spec.project import ModelProject
@@ -85,16 +88,16 @@ def records_of(*attempts: ModelRollout) -> FakeRecords:
 def test_what_was_rolled_back_is_not_promoted_again_unasked() -> None:
     """Killed while its canary ran, and run again after the loop had rolled it back: the alias stays restored."""
     failed = an_attempt(1, Phase.FAILED, Reason.ERROR_RATE)
-    assert rolled_back(records_of(failed), KEY, "a1") == "m-00001"
-    assert rolled_back(records_of(failed), KEY, "another") is None
+    assert refused_by(records_of(failed), KEY, "a1") == "m-00001"
+    assert refused_by(records_of(failed), KEY, "another") is None
     retried = an_attempt(2, Phase.PROGRESSING, Reason.ERROR_RATE)
-    assert rolled_back(records_of(failed, retried), KEY, "a1") is None
+    assert refused_by(records_of(failed, retried), KEY, "a1") is None
 
 
 def test_what_another_version_superseded_is_promoted_again_and_its_old_verdict_is_not_meant() -> None:
     old = an_attempt(1, Phase.FAILED, Reason.SUPERSEDED)
     new = an_attempt(2, Phase.FAILED, Reason.LATENCY)
-    assert rolled_back(records_of(old), KEY, "a1") is None
+    assert refused_by(records_of(old), KEY, "a1") is None
     earlier = superseded(records_of(old), KEY, "a1")
     assert earlier == {"m-00001"}
     looks = iter([records_of(old), records_of(old, new)])
@@ -106,3 +109,18 @@ def test_what_another_version_superseded_is_promoted_again_and_its_old_verdict_i
     )  # fmt: skip
     assert attempt is not None
     assert (attempt.metadata.name, verdict.reason) == ("m-00002", Reason.LATENCY)
+
+
+def test_a_version_that_was_undone_is_not_said_to_be_live() -> None:
+    it = FakeWorld.with_stable()
+    it.bring("2")
+    arm = it.attempt.spec.arm
+    it.patch(commands.undo(it.deployment, it.rollouts))
+    it.run()
+    attempt, verdict = wait_for_verdict(
+        it.records, WORLD_KEY, version="2", arm=arm, earlier=frozenset(), settled=True,
+        say=lambda _: None, alive=lambda: True, deadline_s=5,
+    )  # fmt: skip
+    assert attempt is None
+    assert (verdict.outcome, verdict.message[:32]) == (Outcome.FAILED, "version 2 was undone by digits-0")
+    assert refused_by(it.records, WORLD_KEY, arm) == "digits-00003"

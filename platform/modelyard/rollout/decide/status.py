@@ -106,8 +106,8 @@ def _degraded(seen: Observation) -> Condition:
         return Condition(type="Degraded", status="True", reason=seen.target.reason.value, message=seen.target.message)
     arm = arm_name(seen.target.digest, seen.wish.spec)
     if arm in seen.failed and (seen.stable is None or seen.stable.arm != arm):
-        ended = f"version {seen.target.version} came to its end in {seen.failed[arm]}"
-        message = f"{ended}: `modelyard rollout retry` tries it again"
+        ended = f"version {seen.target.version} is not tried again since {seen.failed[arm]}"
+        message = f"{ended}: `modelyard rollout retry` does it"
         return Condition(type="Degraded", status="True", reason="TargetFailed", message=message)
     return Condition(type="Degraded", status="False", reason="AsWished", message="")
 
