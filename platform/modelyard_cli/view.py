@@ -2,8 +2,6 @@
 
 from typing import TYPE_CHECKING, Any
 
-from modelyard.rollout.observation import trouble_of
-
 if TYPE_CHECKING:
     from modelyard.spec.deployment import ModelDeployment
     from modelyard.spec.rollout import ModelRollout
@@ -24,8 +22,7 @@ def deployment_row(wish: "ModelDeployment", rollouts: "tuple[ModelRollout, ...]"
     if newest:
         row |= {"rollout": newest.metadata.name, **_progress(newest)}
     conditions = [one for one in wish.status.conditions if one.status == "True" or one.type == "Ready"]
-    to_do = (trouble_of(wish), next((one for one in conditions if one.reason == "TargetFailed"), None))
-    said = [f"{one.type} {one.reason}" + (f": {one.message}" if one in to_do else "") for one in conditions]
+    said = [f"{one.type} {one.reason}" + (f": {one.message}" if one.type == "Degraded" else "") for one in conditions]
     row["conditions"] = ", ".join(said)
     return row
 

@@ -45,7 +45,7 @@ def past(rollouts: Sequence[ModelRollout], wish: ModelDeployment, target: Target
             failed.pop(spec.arm, None)
             if spec.wished not in ("", spec.arm):
                 failed[spec.wished] = name
-        elif each.status.phase is Phase.FAILED and not _superseded(each):
+        elif each.status.phase is Phase.FAILED and not was_superseded(each):
             failed[spec.arm] = name
     stable = stable or _mirrored(wish)
     failed = {**_marked(target, stable), **failed}
@@ -78,7 +78,8 @@ def _marked(target: Target | Verdict, stable: Stable | None) -> dict[str, str]:
     )
 
 
-def _superseded(rollout: ModelRollout) -> bool:
+def was_superseded(rollout: ModelRollout) -> bool:
+    """Whether it gives way, or gave way, to another version: its verdict says nothing about its own."""
     verdict = rollout.status.verdict
     return verdict is not None and verdict.reason is Reason.SUPERSEDED
 

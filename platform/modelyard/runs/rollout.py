@@ -7,15 +7,15 @@ from dataclasses import replace
 from modelyard.errors import Conflict, StageFailed
 from modelyard.registry.port import Version
 from modelyard.rollout.commands import refused
+from modelyard.rollout.history import was_superseded
 from modelyard.rollout.observation import REFUSED, arm_name, trouble_of
 from modelyard.rollout.ports import Records
+from modelyard.rollout.states import has_ended
 from modelyard.spec.deployment import Condition, DeploymentSpec, ModelDeployment, ModelRef, Rollback
 from modelyard.spec.metadata import Metadata
 from modelyard.spec.project import ModelProject
 from modelyard.spec.rollout import ModelRollout, Phase
 from modelyard.verdict import Outcome, Reason, Verdict
-
-ENDED = (Phase.SUCCESSFUL, Phase.FAILED)
 
 
 def deployment_spec(project: ModelProject) -> DeploymentSpec:
@@ -64,13 +64,10 @@ def attempt_for(records: Records, key: str, arm: str) -> ModelRollout | None:
 
 def refused_by(records: Records, key: str, arm: str) -> str | None:
     """Name of the attempt since which the loop does not try this arm again by itself: it failed, or was undone."""
-    attempt = attempt_for(records, key, arm)
-    if attempt is None or attempt.status.phase not in ENDED or _superseded(attempt):
+    deployment, attempt = records.deployment(key), attempt_for(records, key, arm)
+    if deployment is None or attempt is None or not has_ended(attempt):
         return None
-    if attempt.status.phase == Phase.FAILED:
-        return attempt.metadata.name
-    deployment = records.deployment(key)
-    return refused(deployment, records.rollouts(key)).get(arm) if deployment else None
+    return refused(deployment, records.rollouts(key)).get(arm)
 
 
 def not_tried_again(records: Records, project: ModelProject, named: Version | Verdict) -> str | None:
@@ -82,12 +79,8 @@ def not_tried_again(records: Records, project: ModelProject, named: Version | Ve
 
 def superseded(records: Records, key: str, arm: str) -> frozenset[str]:
     """Names of attempts that ended since another version was promoted: they say nothing about this arm."""
-    return frozenset(each.metadata.name for each in records.rollouts(key) if each.spec.arm == arm and _superseded(each))
-
-
-def _superseded(attempt: ModelRollout) -> bool:
-    verdict = attempt.status.verdict
-    return attempt.status.phase in ENDED and verdict is not None and verdict.reason is Reason.SUPERSEDED
+    mine = [each for each in records.rollouts(key) if each.spec.arm == arm]
+    return frozenset(each.metadata.name for each in mine if has_ended(each) and was_superseded(each))
 
 
 def wait_for_verdict(
@@ -128,8 +121,8 @@ def wait_for_verdict(
             message = f"version {version} was undone by {by}; `modelyard rollout retry` tries it again"
             return None, Verdict(outcome=Outcome.FAILED, reason=Reason.ABORTED, message=message)
         if attempt is not None and (gone or attempt.metadata.name in earlier):
-            attempt = None  # it was stable once
-        if attempt is not None and (attempt.status.phase in ENDED or (attempt.status.verdict and not settled)):
+            attempt = None  # an old one: it was stable once, or superseded
+        if attempt is not None and (has_ended(attempt) or (attempt.status.verdict and not settled)):
             verdict = attempt.status.verdict or _of_phase(attempt)
             return attempt, verdict
         if attempt is None and stable and stable.arm == arm:

@@ -15,6 +15,7 @@ from modelyard.runs import champion
 from modelyard.runs.champion import COMPARED_WITH, Champion, champion_of
 from modelyard.runs.rollout import deployment_spec, refused_by, superseded, wait_for_verdict
 from modelyard.spec.codec import from_data
+from modelyard.spec.deployment import ModelDeployment
 from modelyard.spec.metadata import Metadata
 from modelyard.spec.project import ModelProject
 from modelyard.spec.rollout import ModelRollout, Phase, RolloutSpec, RolloutStatus
@@ -81,6 +82,7 @@ def an_attempt(number: int, phase: Phase, reason: Reason, arm: str = "a1") -> Mo
 
 def records_of(*attempts: ModelRollout) -> FakeRecords:
     kept = FakeRecords()
+    kept.write(ModelDeployment(metadata=Metadata(name="m"), spec=deployment_spec(PROJECT)))
     kept.rollouts = lambda _: attempts  # type: ignore[method-assign]
     return kept
 
