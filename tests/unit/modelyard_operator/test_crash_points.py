@@ -18,6 +18,7 @@ import pytest
 from tests.fakes.cluster import Call
 from tests.fakes.cluster_world import ClusterWorld
 from tests.fakes.replica import Replica
+from tests.fakes.scenarios import abort, failure, success
 
 from modelyard.kube.port import EVENT, LEASE
 from modelyard.rollout import commands
@@ -29,21 +30,6 @@ STRIDE = 8
 LONG = 120
 AWAY_S = 4.0
 """Seconds between two turns while the Lease of the killed one runs out."""
-
-
-def success(it: ClusterWorld) -> None:
-    it.version("2")
-    it.alias("2")
-
-
-def failure(it: ClusterWorld) -> None:
-    it.version("2", errors=0.5)
-    it.alias("2")
-
-
-def abort(it: ClusterWorld) -> None:
-    it.version("2", errors=0.02)
-    it.alias("2")
 
 
 Scenario = Callable[[ClusterWorld], None]

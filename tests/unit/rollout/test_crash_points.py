@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from tests.fakes.killing import Killed, killing
+from tests.fakes.scenarios import abort, failure, success
 from tests.fakes.world import KEY, FakeWorld
 
 from modelyard.rollout import commands
@@ -21,24 +22,9 @@ from modelyard.spec.rollout import Phase
 NEVER = 10**9
 
 
-def success(it: FakeWorld) -> None:
-    it.version("2")
-    it.alias("2")
-
-
-def failure(it: FakeWorld) -> None:
-    it.version("2", errors=0.5)
-    it.alias("2")
-
-
 def failure_with_the_alias_restored(it: FakeWorld) -> None:
     it.wish(rollback=Rollback(alias="Restore"))
     failure(it)
-
-
-def abort(it: FakeWorld) -> None:
-    it.version("2", errors=0.02)
-    it.alias("2")
 
 
 SCENARIOS = (success, failure, failure_with_the_alias_restored, abort)
