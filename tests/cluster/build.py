@@ -50,12 +50,20 @@ class Binary:
 
 
 BINARIES: Final[Mapping[str, Binary]] = {
+    "argo-rollouts": Binary("argo", "github.com/argoproj/argo-rollouts/cmd/rollouts-controller"),
     "etcd": Binary("etcd", "go.etcd.io/etcd/server/v3"),
     "kube-apiserver": Binary("kubernetes", "k8s.io/kubernetes/cmd/kube-apiserver", _KUBERNETES),
     "kube-controller-manager": Binary("kubernetes", "k8s.io/kubernetes/cmd/kube-controller-manager", _KUBERNETES),
     "kubectl": Binary("kubernetes", "k8s.io/kubernetes/cmd/kubectl", _KUBERNETES),
     "kube-scheduler": Binary("kubernetes", "k8s.io/kubernetes/cmd/kube-scheduler", _KUBERNETES),
     "kwok": Binary("kwok", "sigs.k8s.io/kwok/cmd/kwok"),
+    "kubelet": Binary("node", "k8s.io/kubernetes/cmd/kubelet", _KUBERNETES),
+    "kube-proxy": Binary("node", "k8s.io/kubernetes/cmd/kube-proxy", _KUBERNETES),
+    "containerd": Binary("containerd", "github.com/containerd/containerd/v2/cmd/containerd"),
+    "containerd-shim-runc-v2": Binary("containerd", "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2"),
+    "ctr": Binary("containerd", "github.com/containerd/containerd/v2/cmd/ctr"),
+    "coredns": Binary("coredns", "github.com/coredns/coredns"),
+    "envoy-gateway": Binary("gateway", "github.com/envoyproxy/gateway/cmd/envoy-gateway"),
 }
 DEFINITIONS: Final[Mapping[str, str]] = {
     "sigs.k8s.io/gateway-api": "config/crd/standard/gateway.networking.k8s.io_httproutes.yaml",
@@ -69,7 +77,12 @@ DEFINITIONS: Final[Mapping[str, str]] = {
 }
 """Where the kinds of others that we write are defined: module → file in it."""
 NEEDED: Final = ("etcd", "kube-apiserver", "kube-controller-manager", "kubectl")
-"""By the tests; the scheduler and kwok by the benchmark of scale."""
+"""By the tests; the scheduler, kwok and Argo Rollouts by the benchmark of scale."""
+NODE: Final = (
+    *NEEDED, "kube-scheduler", "kubelet", "kube-proxy", "containerd", "containerd-shim-runc-v2", "ctr", "coredns",
+    "envoy-gateway",
+)  # fmt: skip
+"""What a node of our own consists of (`tests.cluster.node`)."""
 
 
 def cache() -> Path:
@@ -138,6 +151,8 @@ def build(names: tuple[str, ...] = NEEDED, *, deadline_s: float = DEADLINE_S) ->
     Raises:
         NotBuilt: there is no Go, a build failed, or the time is over.
     """
+    if not missing(names) and definitions().exists():  # whoever builds something else holds up nobody
+        return
     deadline = time.monotonic() + deadline_s
     cache().mkdir(parents=True, exist_ok=True)
     with (cache() / "lock").open("w") as lock:
