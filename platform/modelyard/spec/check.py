@@ -11,6 +11,8 @@ from modelyard.record import camel_case
 from modelyard.spec.check_deployment import check_alias, check_name, check_serving
 from modelyard.spec.check_gates import check_gates, check_metric
 from modelyard.spec.check_numbers import at_least, between, positive
+from modelyard.spec.check_pipeline import check_pipeline
+from modelyard.spec.check_resources import check_resources
 from modelyard.spec.data import Data, Shards
 from modelyard.spec.deployment import ModelDeployment
 from modelyard.spec.gates import Compress
@@ -177,6 +179,10 @@ def _training(project: ModelProject) -> Iterator[Problem]:
             yield Problem(field=(*at, "freeze", str(index)), message="is empty, which would freeze everything")
 
 
+def _cluster_training(project: ModelProject) -> Iterator[Problem]:
+    yield from check_resources(project.train.resources, ("train", "resources"))
+
+
 def _stopping(project: ModelProject) -> Iterator[Problem]:
     stopping, at = project.train.early_stopping, ("train", "earlyStopping")
     if stopping is not None:
@@ -218,6 +224,6 @@ def _deployment(project: ModelProject) -> Iterator[Problem]:
 
 RULES: tuple[Rule, ...] = (
     _names, _source, _columns, _labels, _splits, _checks,
-    _recipe, _training, _stopping,
-    _gates, _compress, _deployment,
+    _recipe, _training, _cluster_training, _stopping,
+    _gates, _compress, _deployment, _pipeline,
 )  # fmt: skip
