@@ -64,6 +64,8 @@ BINARIES: Final[Mapping[str, Binary]] = {
     "ctr": Binary("containerd", "github.com/containerd/containerd/v2/cmd/ctr"),
     "coredns": Binary("coredns", "github.com/coredns/coredns"),
     "envoy-gateway": Binary("gateway", "github.com/envoyproxy/gateway/cmd/envoy-gateway"),
+    "helm": Binary("helm", "helm.sh/helm/v4/cmd/helm"),
+    "pause": Binary("pause", "modelyard.dev/tests/cluster/pause"),
 }
 DEFINITIONS: Final[Mapping[str, str]] = {
     "sigs.k8s.io/gateway-api": "config/crd/standard/gateway.networking.k8s.io_httproutes.yaml",
@@ -80,7 +82,7 @@ NEEDED: Final = ("etcd", "kube-apiserver", "kube-controller-manager", "kubectl")
 """By the tests; the scheduler, kwok and Argo Rollouts by the benchmark of scale."""
 NODE: Final = (
     *NEEDED, "kube-scheduler", "kubelet", "kube-proxy", "containerd", "containerd-shim-runc-v2", "ctr", "coredns",
-    "envoy-gateway",
+    "pause", "envoy-gateway", "helm",
 )  # fmt: skip
 """What a node of our own consists of (`tests.cluster.node`)."""
 
