@@ -43,6 +43,7 @@ POD: Final = Kind("v1", "Pod", "pods")
 SECRET: Final = Kind("v1", "Secret", "secrets")
 SERVICE: Final = Kind("v1", "Service", "services")
 SERVICE_ACCOUNT: Final = Kind("v1", "ServiceAccount", "serviceaccounts")
+PERSISTENT_VOLUME_CLAIM: Final = Kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims")
 CONTROLLER_REVISION: Final = Kind("apps/v1", "ControllerRevision", "controllerrevisions")
 DEPLOYMENT: Final = Kind("apps/v1", "Deployment", "deployments")
 REPLICA_SET: Final = Kind("apps/v1", "ReplicaSet", "replicasets")
@@ -62,6 +63,9 @@ SCALED_OBJECT: Final = Kind("keda.sh/v1alpha1", "ScaledObject", "scaledobjects")
 
 KINDS: Final[tuple[Kind, ...]] = tuple(found for found in list(globals().values()) if isinstance(found, Kind))
 _BY_NAME: Final = {(each.api_version, each.kind): each for each in KINDS}
+PYTORCH_JOB: Final = Kind("kubeflow.org/v1", "PyTorchJob", "pytorchjobs")
+TRAIN_JOB: Final = Kind("trainer.kubeflow.org/v1alpha1", "TrainJob", "trainjobs")
+TRAINING_RUNTIME: Final = Kind("trainer.kubeflow.org/v1alpha1", "TrainingRuntime", "trainingruntimes")
 
 
 def kind_of(thing: Object) -> Kind:
@@ -165,3 +169,29 @@ class Kube(Protocol):
         Raises:
             Conflict: it is not at that resource version, or it is another object of the same name.
         """
+
+
+class PodLogs(Protocol):
+    """What containers write. Raises as `Kube` does."""
+
+    def log(
+        self, namespace: str, pod: str, *, container: str, since: str = "", deadline_s: float = 0.0
+    ) -> Iterator[str] | None:
+        """The lines of a container, oldest first, each with its time before it: `2026-01-02T03:04:05.678901234Z text`.
+
+        Ends when the container has ended; while it runs, new lines come until `deadline_s` is over.
+
+        Args:
+            namespace: the pod's.
+            pod: its name.
+            container: its name.
+            since: a time as lines have it: nothing that was written in a second before that one's.
+            deadline_s: how long to wait for more; 0 gives what is there.
+
+        Returns:
+            None while the container has not begun, and when the pod or its log is gone.
+        """
+
+
+class Cluster(Kube, PodLogs, Protocol):
+    """A Kubernetes API, and the logs of its pods."""

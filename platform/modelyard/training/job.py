@@ -5,7 +5,7 @@ from dataclasses import field
 
 from modelyard.record import record
 from modelyard.spec.metrics import OwnMetric
-from modelyard.spec.train import Train
+from modelyard.spec.train import Train, TrainResources
 
 WEIGHTS = "model.safetensors"
 TRAINED = "trained.json"
@@ -106,3 +106,24 @@ class TrainedModel:
     """Why curves did not reach MLflow; they are kept beside the weights and sent the next time."""
     restarts: int = 0
     """How often killed processes were started again from the last checkpoint."""
+
+
+@record
+class ClusterJob:
+    """One training on a cluster: all that its objects are made of, by `pytorchjob` or by `trainjob`."""
+
+    name: str
+    """Of every object; it follows from `key`, so that whoever comes back finds the job instead of starting another."""
+    namespace: str
+    key: str
+    """`sha256:…` of `job.json`, in which stand the digests of code, data and weights."""
+    resources: TrainResources
+    image: str
+    version: str
+    """Of Modelyard, which the image must have."""
+    store: str
+    """The artifact store: code, data, checkpoints without a claim, and what comes of it."""
+    gpu_label: str = "nvidia.com/gpu.product"
+    """The label of nodes that has `resources.gpuType`."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """More variables of all containers: the bucket's endpoint and region."""

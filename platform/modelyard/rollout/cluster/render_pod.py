@@ -9,6 +9,7 @@ from typing import Any
 
 from modelyard.errors import BadInput
 from modelyard.kube.metadata import name_of
+from modelyard.kube.pods import RESTRICTED, RESTRICTED_POD, bucket_credentials, mount, secret
 from modelyard.rollout.cluster.render import HTTP_PORT, PROBE_PORT, Settings, Side, labels
 from modelyard.rollout.intents import EnsureArm
 from modelyard.spec.deployment import PodTemplate
@@ -16,15 +17,6 @@ from modelyard.spec.pod import FETCH, MERGED, SERVER, check_pod_template
 from modelyard.spec.problem import dotted
 from modelyard.spec.registry import ModelRegistry
 
-RESTRICTED: Mapping[str, Any] = {
-    "allowPrivilegeEscalation": False,
-    "readOnlyRootFilesystem": True,
-    "runAsNonRoot": True,
-    "capabilities": {"drop": ["ALL"]},
-    "seccompProfile": {"type": "RuntimeDefault"},
-}
-USER = 10001
-"""Of the serving image."""
 _ZONE, _NODE = "topology.kubernetes.io/zone", "kubernetes.io/hostname"
 
 
@@ -39,8 +31,7 @@ def pod_template(side: Side, arm: EnsureArm, registry: ModelRegistry, settings: 
     if problem is not None:
         raise BadInput(f"{dotted(problem.field)}: {problem.message}", do="change the ModelDeployment's podTemplate")
     ours = {
-        "securityContext": {"runAsNonRoot": True, "runAsUser": USER, "runAsGroup": USER, "fsGroup": USER,
-                            "seccompProfile": {"type": "RuntimeDefault"}},
+        "securityContext": dict(RESTRICTED_POD),
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": grace_s(arm, settings),
@@ -48,7 +39,7 @@ def pod_template(side: Side, arm: EnsureArm, registry: ModelRegistry, settings: 
         "initContainers": [_fetch(arm, registry, settings)],
         "containers": [_server(arm, settings)],
         "volumes": _volumes(side),
-    }  # fmt: skip
+    }
     annotations = {"kubectl.kubernetes.io/default-container": SERVER, **wished.metadata.annotations}
     return {
         "metadata": {
@@ -120,8 +111,8 @@ def _server(arm: EnsureArm, settings: Settings) -> dict[str, Any]:
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "securityContext": dict(RESTRICTED),
         "volumeMounts": [
-            _mount("models", "/models", read_only=True), _mount("config", "/etc/modelyard", read_only=True),
-            _mount("work", "/work"), _mount("tmp", "/tmp"), _mount("shm", "/dev/shm"),  # noqa: S108
+            mount("models", "/models", read_only=True), mount("config", "/etc/modelyard", read_only=True),
+            mount("work", "/work"), mount("tmp", "/tmp"), mount("shm", "/dev/shm"),  # noqa: S108
         ],
     }  # fmt: skip
 
@@ -143,7 +134,7 @@ def _fetch(arm: EnsureArm, registry: ModelRegistry, settings: Settings) -> dict[
         "resources": {"requests": {"cpu": "100m", "memory": "128Mi"}},
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "securityContext": dict(RESTRICTED),
-        "volumeMounts": [_mount("models", "/models"), _mount("tmp", "/tmp")],  # noqa: S108
+        "volumeMounts": [mount("models", "/models"), mount("tmp", "/tmp")],  # noqa: S108
     }  # fmt: skip
 
 
@@ -153,21 +144,14 @@ def _credentials(registry: ModelRegistry) -> list[dict[str, Any]]:
     mlflow, s3 = registry.spec.mlflow.credentials_secret_ref, registry.spec.artifacts.s3
     if mlflow is not None:
         for variable, key in (("USERNAME", "username"), ("PASSWORD", "password"), ("TOKEN", "token")):
-            found.append(_secret(f"MLFLOW_TRACKING_{variable}", mlflow.name, key, optional=True))
+            found.append(secret(f"MLFLOW_TRACKING_{variable}", mlflow.name, key, optional=True))
     if s3 is not None:
         for variable, value in (("AWS_ENDPOINT_URL", s3.endpoint), ("AWS_REGION", s3.region)):
             if value:
                 found.append({"name": variable, "value": value})
         if s3.credentials_secret_ref is not None:
-            name = s3.credentials_secret_ref.name
-            found.append(_secret("AWS_ACCESS_KEY_ID", name, "accessKeyID"))
-            found.append(_secret("AWS_SECRET_ACCESS_KEY", name, "secretAccessKey"))
+            found += bucket_credentials(s3.credentials_secret_ref.name)
     return found
-
-
-def _secret(variable: str, name: str, key: str, *, optional: bool = False) -> dict[str, Any]:
-    reference = {"name": name, "key": key, **({"optional": True} if optional else {})}
-    return {"name": variable, "valueFrom": {"secretKeyRef": reference}}
 
 
 def _volumes(side: Side) -> list[dict[str, Any]]:
@@ -197,7 +181,3 @@ def _probe(path: str, *, every: int, failures: int) -> dict[str, Any]:
         "timeoutSeconds": 2,
         "failureThreshold": failures,
     }
-
-
-def _mount(name: str, path: str, *, read_only: bool = False) -> dict[str, Any]:
-    return {"name": name, "mountPath": path, **({"readOnly": True} if read_only else {})}
