@@ -1,4 +1,4 @@
-"""One model on several processes: DDP, or whatever the recipe's `parallelize` makes of it (FSDP2, for one).
+"""One model on several processes: DDP, FSDP2 (with tensor parallelism), or what the recipe's `parallelize` makes of it.
 
 DDP sorts its buckets anew after the first iteration, which changes the order of sums: a resumed run would differ from
 the unbroken one. So every start, fresh or resumed, runs throw-away iterations before the first that counts.
@@ -11,37 +11,66 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
-from modelyard.model.recipe import Loaded
+from modelyard.errors import BadInput
+from modelyard.model.recipe import Loaded, RecipeError
+from modelyard.spec.train import TrainStrategy
+from modelyard.training.blocks import blocks, prepare_blocks
+from modelyard.training.clip import local
+from modelyard.training.layout import Layout
 
 BACKWARDS_TO_THROW_AWAY = 2
 """The first finds the order in which gradients come, the second runs on the buckets of that order."""
 
+Attempt = Callable[[nn.Module], None]
+"""Forward and backward of one batch, which is thrown away."""
 
-def spread(model: nn.Module, loaded: Loaded, *, world: int, attempt: Callable[[nn.Module], None]) -> nn.Module:
-    """Wrap a model for `world` processes, and bring the wrapper to the state that it keeps from then on.
+
+def spread(
+    model: nn.Module, loaded: Loaded, strategy: TrainStrategy, layout: Layout, *, device: torch.device, attempt: Attempt
+) -> nn.Module:
+    """Wrap a model for all processes, and bring the wrapper to the state that it keeps from then on.
 
     Args:
         model: fresh, or with the weights to begin with; its weights are the same afterwards.
         loaded: the recipe.
-        world: number of processes.
-        attempt: forward and backward of one batch, which is thrown away.
+        strategy: how processes share the model.
+        layout: this process among all.
+        device: where it computes.
+        attempt: tries it.
 
     Raises:
+        BadInput: the strategy does not suit model or recipe.
         RecipeError: the model or its loss does not run.
     """
-    before = {name: value.clone() for name, value in model.state_dict().items() if isinstance(value, Tensor)}
-    attempt(model)
-    unused = any(p.grad is None for p in model.parameters() if p.requires_grad)
-    model.zero_grad(set_to_none=True)
-    wrapped = model
-    if loaded.defines("parallelize"):
-        _restore(model, before)
-        made = loaded.parallelize(model, init_device_mesh("cpu", (world,)))
-        assert made is not None
-        return made
-    if world > 1:
+    if strategy.type == "Recipe" and not loaded.defines("parallelize"):
+        raise BadInput(
+            f"train.strategy.type is Recipe, but {loaded.where} has no parallelize",
+            do="define parallelize(model, mesh), or use FSDP2 or DDP",
+        )
+    prepare_blocks(model, strategy)
+    ways = {"DDP": _ddp, "FSDP2": _fsdp2, "Recipe": _by_recipe}
+    try:
+        return ways[strategy.type](model, loaded, layout, device, attempt)
+    except torch._dynamo.exc.TorchDynamoException as error:
+        told = str(error).strip().partition("\n")[0]
+        raise RecipeError(
+            f"train.strategy.compile: the model of {loaded.where} cannot be compiled whole: {told}",
+            do="change what it names (TORCH_LOGS=graph_breaks shows the line), or leave compile out",
+        ) from error
+
+
+def _ddp(model: nn.Module, _loaded: Loaded, layout: Layout, device: torch.device, attempt: Attempt) -> nn.Module:
+    model.to(device)
+    with _as_before(model):
+        attempt(model)
+        unused = any(p.grad is None for p in model.parameters() if p.requires_grad)
+        model.zero_grad(set_to_none=True)
+        if layout.world == 1:
+            return model
         seen = torch.tensor([float(unused)])
         dist.all_reduce(seen, op=dist.ReduceOp.MAX)
         wrapped = DistributedDataParallel(
@@ -51,15 +80,51 @@ def spread(model: nn.Module, loaded: Loaded, *, world: int, attempt: Callable[[n
         for _ in range(BACKWARDS_TO_THROW_AWAY):
             attempt(wrapped)
         model.zero_grad(set_to_none=True)
-    _restore(model, before)
-    return wrapped
+        return wrapped
 
 
-def _restore(model: nn.Module, before: dict[str, Tensor]) -> None:
+def _fsdp2(model: nn.Module, loaded: Loaded, layout: Layout, device: torch.device, attempt: Attempt) -> nn.Module:
+    """Tensor parallelism first, by the recipe; then each block and the rest become shards of the data processes.
+
+    The model is tried when it is spread: whole, it may not fit.
+    """
+    if layout.world == 1:
+        return _ddp(model, loaded, layout, device, attempt)
+    shape = layout.data_world, layout.tensor
+    mesh = init_device_mesh(device.type, shape, mesh_dim_names=("data", "tensor"))
+    if layout.tensor > 1:
+        if not loaded.defines("parallelize"):
+            raise BadInput(
+                f"train.strategy.tensorParallel needs parallelize(model, mesh), which {loaded.where} has not",
+                do="define it (docs/training.md has an example), or leave tensorParallel out",
+            )
+        model = loaded.parallelize(model, mesh["tensor"]) or model
+    for part in (*blocks(model), model):
+        fully_shard(part, mesh=mesh["data"])
+    with _as_before(model):
+        attempt(model)
+        model.zero_grad(set_to_none=True)
+    return model
+
+
+def _by_recipe(model: nn.Module, loaded: Loaded, layout: Layout, device: torch.device, attempt: Attempt) -> nn.Module:
+    with _as_before(model):
+        attempt(model.to(device))
+        model.zero_grad(set_to_none=True)
+    made = loaded.parallelize(model, init_device_mesh(device.type, (layout.world,)))
+    assert made is not None  # spread
+    return made
+
+
+@contextmanager
+def _as_before(model: nn.Module) -> Iterator[None]:
+    """Put weights and buffers back as they were."""
+    before = {name: local(value).clone() for name, value in model.state_dict().items() if isinstance(value, Tensor)}
+    yield
     with torch.no_grad():
         for name, value in model.state_dict().items():
             if name in before:
-                value.copy_(before[name])
+                local(value).copy_(before[name])
 
 
 def _buffers_act(model: nn.Module) -> bool:
@@ -102,7 +167,8 @@ def same_buffers(model: nn.Module, *, world: int) -> None:
     """Give all processes the first one's buffers: batch-norm statistics differ, and a checkpoint holds one of them."""
     if world > 1:
         for buffer in inner(model).buffers():
-            dist.broadcast(buffer, src=0)
+            if not isinstance(buffer, DTensor):  # such a one is kept the same, or in parts, by its layer
+                dist.broadcast(buffer, src=0)
 
 
 def total(values: list[float], *, world: int) -> list[float]:

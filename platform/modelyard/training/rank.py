@@ -24,6 +24,7 @@ from modelyard.processes import die_with_parent
 from modelyard.spec.codec import from_json, to_json
 from modelyard.storage.atomic import write_text
 from modelyard.training import weights
+from modelyard.training.device import backend, own_device
 from modelyard.training.failures import Report
 from modelyard.training.files import FINISHED, PROGRESS
 from modelyard.training.job import CHECKPOINTS, MODEL, WEIGHTS, TrainedModel, TrainJob
@@ -65,14 +66,15 @@ def _train(job_file: Path, out: Path, code: Path, rank: int) -> None:
     world = int(os.environ.get("WORLD_SIZE", "1"))
     job = from_json(TrainJob, job_file.read_bytes(), where=str(job_file))
     torch.set_num_threads(job.train.resources.threads_per_process)
+    device = own_device()
     if world > 1:
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-        dist.init_process_group("gloo", timeout=COLLECTIVE_TIMEOUT)
+        dist.init_process_group(backend(device), timeout=COLLECTIVE_TIMEOUT)
     facts = Facts.from_json(load_prepared(Path(job.data)).facts)
     recipe = job.train.recipe
     loaded = open_recipe(code, recipe.use, recipe.with_, facts)
     teller = Teller(out / PROGRESS if rank == 0 else None)
-    trainer = Trainer(job, loaded, checkpoints=out / CHECKPOINTS, rank=rank, world=world, teller=teller)
+    trainer = Trainer(job, loaded, checkpoints=out / CHECKPOINTS, rank=rank, world=world, teller=teller, device=device)
     trained = trainer.run()
     whole = weights.whole(trainer.model)
     if rank == 0:

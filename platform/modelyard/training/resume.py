@@ -1,6 +1,7 @@
 """Where a training stands, to the disk and back: everything that decides the next bit."""
 
-from collections.abc import Mapping
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from modelyard.spec.codec import from_data, to_data
 from modelyard.training import checkpoint, parallel, weights
 from modelyard.training.files import identity
 from modelyard.training.job import EpochCurve, TrainJob
+from modelyard.training.layout import Layout
 from modelyard.training.schedules import Rates
 from modelyard.training.stopping import Watch
 
@@ -25,8 +27,8 @@ class Position:
 
     epoch: int = 0
     """Finished epochs."""
-    batch: int = 0
-    """Batches of the current epoch that are done."""
+    taken: int = 0
+    """Examples of the current epoch's order that were taken, by all processes together."""
     step: int = 0
     """Updates."""
     loss_sum: float = 0.0
@@ -35,10 +37,10 @@ class Position:
     curves: tuple[EpochCurve, ...] = ()
     watch: Watch = Watch()
 
-    def after_update(self, *, batches: int, loss: float, examples: int) -> "Position":
+    def after_update(self, *, taken: int, loss: float, examples: int) -> "Position":
         """The position one update later."""
         return replace(
-            self, batch=self.batch + batches, step=self.step + 1, loss_sum=self.loss_sum + loss,
+            self, taken=taken, step=self.step + 1, loss_sum=self.loss_sum + loss,
             examples=self.examples + examples,
         )  # fmt: skip
 
@@ -52,11 +54,11 @@ class Resumable:
 
     def __init__(
         self, job: TrainJob, folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, rates: Rates,
-        *, rank: int, world: int, per_epoch: int,
+        *, layout: Layout, taken: Sequence[int],
     ) -> None:  # fmt: skip
         self._job, self._folder = job, folder
         self._model, self._optimizer, self._rates = model, optimizer, rates
-        self._rank, self._world, self._per_epoch = rank, world, per_epoch
+        self._layout, self._taken = layout, taken
         self._frozen = weights.frozen_digest(model, job.train.freeze)
 
     def tensors(self) -> dict[str, Tensor]:
@@ -69,23 +71,23 @@ class Resumable:
         Raises:
             StageFailed: a weight is NaN or Inf, or no space is left.
         """
-        parallel.same_buffers(self._model, world=self._world)
+        parallel.same_buffers(self._model, world=self._layout.world)
         own = self.tensors()
         weights.check_finite(own)
         tensors = {f"model.{name}": value for name, value in own.items()}
         tensors |= {f"best.{name}": value for name, value in best.items()}
         structure = checkpoint.take_apart(self._optimizer.state_dict(), "optimizer", tensors)
         sums: list[Any] = [[at.loss_sum, at.examples]]
-        if self._world > 1:
-            sums = [None] * self._world
+        if self._layout.world > 1:
+            sums = [None] * self._layout.world
             dist.all_gather_object(sums, [at.loss_sum, at.examples])
+            sums = sums[:: self._layout.tensor]
         state = {
             "training": identity(self._job),
-            "world": self._world,
+            "world": self._layout.world,
             "threads": torch.get_num_threads(),
             "torch": torch.__version__,
             "frozen": self._frozen,
-            "batchSize": self._job.train.batch_size,
             "position": to_data(at),
             "sums": sums,
             "optimizer": structure,
@@ -113,11 +115,13 @@ class Resumable:
                     value.copy_(read[f"model.{name}"])
         self._optimizer.load_state_dict(checkpoint.put_together(state["optimizer"], read))
         at = from_data(Position, state["position"], where=str(found.folder))
-        if state["world"] == self._world:
-            loss_sum, examples = state["sums"][self._rank]
-            at = replace(at, loss_sum=loss_sum, examples=examples)
-        else:
-            at = self._in_this_world(at, state)
+        sums = state["sums"]
+        if state["world"] != self._layout.world:
+            together = [sum(loss for loss, _ in sums), sum(seen for _, seen in sums)]
+            sums = [together] + [[0.0, 0]] * (self._layout.data_world - 1)
+            at = self._in_this_world(at)
+        loss_sum, examples = sums[self._layout.data_rank]
+        at = replace(at, loss_sum=loss_sum, examples=examples)
         self._walk_rates(at)
         best = {name.removeprefix("best."): value for name, value in read.items() if name.startswith("best.")}
         return at, best
@@ -136,17 +140,14 @@ class Resumable:
         return torch.empty_like(like) if like is not None and hasattr(like, "full_tensor") else None
 
     def _walk_rates(self, at: Position) -> None:
-        per_epoch = -(-self._per_epoch // self._job.train.accumulate)
-        walked = [per_epoch] * at.epoch
+        walked = [len(self._taken)] * at.epoch
         losses = [c.train_loss if c.validation_loss is None else c.validation_loss for c in at.curves]
         self._rates.walk([*walked, at.step - sum(walked)], losses)
 
-    def _in_this_world(self, at: Position, state: Mapping[str, Any]) -> Position:
+    def _in_this_world(self, at: Position) -> Position:
         """The same place of the epoch's order for another number of processes, to the nearest whole update before."""
-        examples = at.batch * state["world"] * state["batchSize"]
-        whole = self._job.train.accumulate
-        batch = min(examples // (self._world * self._job.train.batch_size), self._per_epoch - 1)
-        return replace(at, batch=batch // whole * whole, loss_sum=0.0, examples=0)
+        done = min(bisect_right(self._taken, at.taken), len(self._taken) - 1)
+        return replace(at, taken=self._taken[done - 1] if done else 0)
 
     def _check(self, state: Mapping[str, Any], folder: Path) -> None:
         if state["training"] != identity(self._job):
@@ -156,10 +157,11 @@ class Resumable:
                 f"{folder} was made with other frozen weights", do="give train.initialize.from the same weights again"
             )
         world = state["world"], state["threads"]
-        now = self._world, torch.get_num_threads()
-        if world != now and not self._job.other_world:
+        now = self._layout.world, torch.get_num_threads()
+        free = self._job.other_world or self._job.train.global_batch_size
+        if world != now and not free:
             raise BadInput(
                 f"{folder} was made by {world[0]} processes of {world[1]} threads, this run has {now[0]} of {now[1]}: "
                 "the weights would not be the same bits",
-                do="use the same numbers, set otherWorld, or remove the checkpoints",
+                do="use the same numbers, set train.globalBatchSize or otherWorld, or remove the checkpoints",
             )

@@ -7,9 +7,10 @@ killed at any step and resumed ends with the very bits of the unbroken one.
 
 import random
 import time
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import islice
+from itertools import islice, tee
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +23,16 @@ from modelyard.model.recipe import Loaded
 from modelyard.record import record
 from modelyard.spec.metrics import metric_kind
 from modelyard.training import parallel, plan, weights
+from modelyard.training.device import CPU, moved
 from modelyard.training.feed import Feed, nonempty
 from modelyard.training.job import EpochCurve, Origin, TrainJob
+from modelyard.training.layout import layout_of
 from modelyard.training.optimizers import check_optimizer, make_optimizer
 from modelyard.training.progress import Teller
 from modelyard.training.resume import Position, Resumable
 from modelyard.training.schedules import Rates, check_schedule
 from modelyard.training.stopping import watched
-from modelyard.training.update import Updater, backward, forward, precision_of
+from modelyard.training.update import Updater, backward, counted, forward, precision_of
 from modelyard.training.validation import validate
 
 CHECKPOINT_EVERY_S = 2.0
@@ -51,8 +54,9 @@ class Trainer:
     """One training in one process."""
 
     def __init__(
-        self, job: TrainJob, loaded: Loaded, *, checkpoints: Path, rank: int, world: int, teller: Teller
-    ) -> None:
+        self, job: TrainJob, loaded: Loaded, *, checkpoints: Path, rank: int, world: int, teller: Teller,
+        device: torch.device = CPU,
+    ) -> None:  # fmt: skip
         """Make model, data and optimizer ready; nothing is written before everything was checked.
 
         Raises:
@@ -60,14 +64,18 @@ class Trainer:
             RecipeError: the recipe cannot be used.
         """
         spec = self.spec = job.train
-        self.loaded, self.rank, self.world, self.teller = loaded, rank, world, teller
+        self.loaded, self.teller, self.device = loaded, teller, device
+        layout = self.layout = layout_of(spec.strategy, rank=rank, world=world)
         check_optimizer(spec.optimizer)
         check_schedule(spec.schedule)
         workers = spec.resources.loader_workers
         folder = Path(job.data)
-        self.feed = nonempty(Feed(loaded, folder, "train", seed=spec.seed, workers=workers), world=world)
+        self.feed = nonempty(Feed(loaded, folder, "train", seed=spec.seed, workers=workers), world=layout.data_world)
         self.validation = Feed(loaded, folder, "validation", seed=spec.seed, workers=workers)
-        self.sizes = plan.sizes(self.feed.lengths, world=world, size=spec.batch_size)
+        self.cut = plan.Cut(
+            world=layout.data_world, size=spec.batch_size, accumulate=spec.accumulate, whole=spec.global_batch_size
+        )
+        self.taken = self._check_updates()
         self.higher = self._check_stopping(job)
 
         seed_everything(spec.seed)
@@ -75,16 +83,16 @@ class Trainer:
         self.origin = weights.initialize(self.model, spec.initialize, job.weights) if spec.initialize else None
         weights.freeze(self.model, spec.freeze)
         weights.train_mode(self.model, spec.freeze)
-        self.first = self.feed.batch(0, next(self._places(0, skip=0)))
-        seed_everything(plan.update_seed(spec.seed, update=0, rank=rank))
-        self.wrapped = parallel.spread(self.model, loaded, world=world, attempt=self._attempt)
+        self.first = moved(self.feed.batch(0, next(self._updates(0, skip=0))[0].places), device)
+        seed_everything(plan.update_seed(spec.seed, update=0, rank=layout.data_rank))
+        self.wrapped = parallel.spread(self.model, loaded, spec.strategy, layout, device=device, attempt=self._attempt)
         params = [p for p in self.wrapped.parameters() if p.requires_grad]
         self.optimizer = loaded.optimizer(params) or make_optimizer(spec.optimizer, params)
-        per_epoch = -(-len(self.sizes) // spec.accumulate)
-        self.rates = Rates(spec.schedule, self.optimizer, updates=per_epoch * spec.epochs, epochs=spec.epochs)
-        self.update = Updater(self.wrapped, loaded, self.optimizer, spec, world=world)
+        updates = len(self.taken) * spec.epochs
+        self.rates = Rates(spec.schedule, self.optimizer, updates=updates, epochs=spec.epochs)
+        self.update = Updater(self.wrapped, loaded, self.optimizer, spec, world=world, device=device)
         self.resumable = Resumable(
-            job, checkpoints, self.model, self.optimizer, self.rates, rank=rank, world=world, per_epoch=len(self.sizes)
+            job, checkpoints, self.model, self.optimizer, self.rates, layout=layout, taken=self.taken
         )
         self.best: dict[str, Tensor] = {}
         self.saved_at = time.monotonic()
@@ -106,7 +114,7 @@ class Trainer:
             epochs=at.curves,
             best_epoch=at.watch.best_epoch if self.spec.early_stopping else len(at.curves),
             steps=at.step,
-            examples_per_second=done * self.world / spent if spent else 0.0,
+            examples_per_second=done * self.layout.data_world / spent if spent else 0.0,
             origin=self.origin,
         )
 
@@ -114,29 +122,33 @@ class Trainer:
         """The rest of one epoch; gives the position after it, and examples and seconds of its training steps."""
         began, examples, spec = time.perf_counter(), 0, self.spec
         lr = 0.0
-        stream = self.feed.batches(at.epoch, self._places(at.epoch, skip=at.batch))
-        while at.batch < len(self.sizes):
-            seed_everything(plan.update_seed(spec.seed, update=at.step + 1, rank=self.rank))
-            batches = list(islice(stream, spec.accumulate))
+        done = bisect_right(self.taken, at.taken)
+        ahead, updates = tee(self._updates(at.epoch, skip=done))
+        stream = self.feed.batches(at.epoch, (part.places for parts in ahead for part in parts))
+        for taken, parts in zip(self.taken[done:], updates, strict=True):
+            seed_everything(plan.update_seed(spec.seed, update=at.step + 1, rank=self.layout.data_rank))
+            batches = [moved(batch, self.device) for batch in islice(stream, len(parts))]
+            weights = [part.weight for part in parts]
             lr = float(self.optimizer.param_groups[0]["lr"])
-            summed = self.update(batches, step=at.step + 1, epoch=at.epoch + 1)
+            summed = self.update(batches, weights, step=at.step + 1, epoch=at.epoch + 1)
             self.rates.after_update()
-            count = sum(len(batch["id"]) for batch in batches)
+            count = counted(batches, weights)
             examples += count
-            at = at.after_update(batches=len(batches), loss=summed, examples=count)
-            self._tell_step(at, summed / count, lr)
-            if spec.checkpoint_every and at.step % spec.checkpoint_every == 0 and at.batch < len(self.sizes):
+            at = at.after_update(taken=taken, loss=summed, examples=count)
+            self._tell_step(at, summed / max(1, count), lr)
+            if spec.checkpoint_every and at.step % spec.checkpoint_every == 0 and taken < self.taken[-1]:
                 self.resumable.save(at, self.best)
         trained_s = time.perf_counter() - began
         return self._end_epoch(at, lr, began), examples, trained_s
 
     def _end_epoch(self, at: Position, lr: float, began: float) -> Position:
-        parallel.same_buffers(self.wrapped, world=self.world)
-        due = float(self.rank == 0 and time.monotonic() - self.saved_at > CHECKPOINT_EVERY_S)
-        loss_sum, seen, due = parallel.total([at.loss_sum, float(at.examples), due], world=self.world)
+        parallel.same_buffers(self.wrapped, world=self.layout.world)
+        due = float(self.layout.rank == 0 and time.monotonic() - self.saved_at > CHECKPOINT_EVERY_S)
+        loss_sum, seen, due = parallel.total([at.loss_sum, float(at.examples), due], world=self.layout.world)
         loss, metrics = validate(
-            self.model, self.loaded, self.validation, rank=self.rank, world=self.world, size=self.spec.batch_size,
-            precision=precision_of(self.spec), alive=lambda: self.teller.sometimes("validating", epoch=at.epoch + 1),
+            self.model, self.loaded, self.validation, layout=self.layout, size=self.spec.batch_size,
+            precision=precision_of(self.spec, self.device),
+            alive=lambda: self.teller.sometimes("validating", epoch=at.epoch + 1),
         )  # fmt: skip
         weights.train_mode(self.model, self.spec.freeze)
         curve = EpochCurve(
@@ -160,22 +172,36 @@ class Trainer:
         return at
 
     def _attempt(self, model: nn.Module) -> None:
-        backward(forward(model, self.loaded, self.first, self.spec, precision_of(self.spec)), self.loaded)
+        backward(forward(model, self.loaded, self.first, self.spec, precision_of(self.spec, self.device)), self.loaded)
 
-    def _places(self, epoch: int, *, skip: int) -> Iterator[plan.Places]:
-        """This process's places in each step of an epoch, from step `skip` on."""
-        steps = plan.batches(
-            self.feed.lengths, seed=self.spec.seed, epoch=epoch, world=self.world, size=self.spec.batch_size
-        )
-        return (places[self.rank] for places in islice(steps, skip, None))
+    def _updates(self, epoch: int, *, skip: int) -> Iterator[tuple[plan.Part, ...]]:
+        """This process's part in each update of an epoch, from update `skip` on."""
+        lengths, seed = self.feed.lengths, self.spec.seed
+        return islice(self.cut.updates(lengths, seed=seed, epoch=epoch, rank=self.layout.data_rank), skip, None)
 
     def _over(self, at: Position) -> bool:
         return self.spec.early_stopping is not None and at.watch.over(at.epoch, self.spec.early_stopping)
 
     def _tell_step(self, at: Position, loss: float, lr: float) -> None:
-        total = len(self.sizes) * self.spec.epochs
-        share = (at.epoch * len(self.sizes) + at.batch) / total
+        share = (at.epoch + at.taken / self.taken[-1]) / self.spec.epochs
         self.teller.sometimes("step", step=at.step, epoch=at.epoch + 1, loss=loss, lr=lr, share=share)
+
+    def _check_updates(self) -> tuple[int, ...]:
+        """How many examples were taken after each update of an epoch.
+
+        Raises:
+            BadInput: `globalBatchSize` cannot be had.
+        """
+        whole, taken = self.spec.global_batch_size, self.cut.taken(len(self.feed))
+        if whole and self.spec.accumulate != 1:
+            raise BadInput("train.accumulate cannot act with train.globalBatchSize", do="leave one of them out")
+        if whole and not self.layout.data_world <= whole <= len(self.feed):
+            raise BadInput(
+                f"train.globalBatchSize is {whole}; there are {self.layout.data_world} processes that see different "
+                f"examples and {len(self.feed)} examples to train on",
+                do="choose a number between these two",
+            )
+        return taken
 
     def _check_stopping(self, job: TrainJob) -> bool:
         """Whether higher is better for what early stopping watches.
@@ -204,6 +230,8 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.default_generator.manual_seed(seed % 2**63)
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.manual_seed(seed % 2**63)
 
 
 def _told(curve: EpochCurve) -> dict[str, Any]:

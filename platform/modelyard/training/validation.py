@@ -10,7 +10,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from modelyard.model.recipe import Loaded
+from modelyard.training.device import moved
 from modelyard.training.feed import Feed
+from modelyard.training.layout import Layout
 from modelyard.training.parallel import total
 from modelyard.training.plan import share
 
@@ -20,8 +22,7 @@ def validate(
     loaded: Loaded,
     feed: Feed,
     *,
-    rank: int,
-    world: int,
+    layout: Layout,
     size: int,
     precision: Callable[[], AbstractContextManager[Any]],
     alive: Callable[[], None],
@@ -41,10 +42,11 @@ def validate(
     predictions: list[dict[str, Any]] = []
     labels: list[Any] = []
     was_training = model.training
+    device = next(model.parameters()).device
     model.eval()
     with torch.no_grad(), precision():
-        groups = list(share(len(feed), rank=rank, world=world, size=size))
-        batches = feed.batches(0, (places for places, _ in groups))
+        groups = list(share(len(feed), rank=layout.data_rank, world=layout.data_world, size=size))
+        batches = (moved(batch, device) for batch in feed.batches(0, (places for places, _ in groups)))
         for batch, (_, counts) in zip(batches, groups, strict=True):
             outputs = loaded.call(model, batch)
             if not counts:
@@ -62,24 +64,23 @@ def validate(
                 right += sum(one["prediction"] == label for one, label in zip(found, truth, strict=True))
             alive()
     model.train(was_training)
-    loss_sum, right, seen = total([loss_sum, right, seen], world=world)
+    loss_sum, right, seen = total([loss_sum, right, seen], world=layout.world)
     metrics = {"accuracy": right / seen} if counts_right else {}
     if own:
-        metrics = _measured(own, predictions, labels, rank=rank, world=world)
+        metrics = _measured(own, predictions, labels, layout)
     return loss_sum / seen, metrics
 
 
-def _measured(
-    own: dict[str, Any], predictions: list[Any], labels: list[Any], *, rank: int, world: int
-) -> dict[str, float]:
+def _measured(own: dict[str, Any], predictions: list[Any], labels: list[Any], layout: Layout) -> dict[str, float]:
     """The recipe's metrics over all processes' predictions, in the split's order; computed once, told to all."""
-    if world == 1:
+    if layout.world == 1:
         return {name: measure(predictions, labels) for name, measure in own.items()}
-    gathered: list[Any] = [None] * world
-    dist.gather_object((predictions, labels), gathered if rank == 0 else None, dst=0)
+    gathered: list[Any] = [None] * layout.world
+    dist.gather_object((predictions, labels), gathered if layout.rank == 0 else None, dst=0)
     told: list[Any] = [None]
-    if rank == 0:
-        every = [part for part, _ in gathered], [part for _, part in gathered]
+    if layout.rank == 0:
+        parts = gathered[:: layout.tensor]  # those that share layers say the same
+        every = [part for part, _ in parts], [part for _, part in parts]
         rows, truths = _dealt_back(every[0]), _dealt_back(every[1])
         told = [{name: measure(rows, truths) for name, measure in own.items()}]
     dist.broadcast_object_list(told, src=0)

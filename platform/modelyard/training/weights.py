@@ -84,6 +84,10 @@ def freeze(model: nn.Module, prefixes: Iterable[str]) -> None:
     for name, parameter in model.named_parameters():
         if any(_below(name, prefix) for prefix in prefixes):
             parameter.requires_grad = False
+    if not names:
+        raise BadInput(
+            "The recipe's model has no parameters: there is nothing to train", do="give it layers that learn"
+        )
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise BadInput("train.freeze leaves no parameter to train", do="freeze less")
 

@@ -1,9 +1,11 @@
-"""The seam for FSDP2: the recipe spreads its model itself."""
+"""The seam for what we have no strategy for: the recipe spreads its model itself."""
 
 import pytest
 from safetensors.torch import load_file
 from tests.fakes.trainings import RECIPE, job_of, with_resources
 from tests.integration.training.running import finished
+
+from modelyard.spec.train import TrainStrategy
 
 pytestmark = pytest.mark.process
 
@@ -25,7 +27,14 @@ class Sharded(Linear):
 
 def test_a_model_sharded_by_the_recipe_trains_resumes_and_is_saved_whole(data, start, tmp_path):
     job = job_of(
-        data, tmp_path, source=SHARDED, use="recipe.py:Sharded", checkpoint_every=2, clip_norm=1.0, accumulate=2
+        data,
+        tmp_path,
+        source=SHARDED,
+        use="recipe.py:Sharded",
+        checkpoint_every=2,
+        clip_norm=1.0,
+        accumulate=2,
+        strategy=TrainStrategy(type="Recipe"),
     )
     job = with_resources(job, processes_per_node=2)
     unbroken = start(job, tmp_path / "unbroken")
