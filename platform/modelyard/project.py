@@ -12,11 +12,13 @@ from modelyard.errors import BadInput, ModelyardError
 from modelyard.rollout.analysis import check
 from modelyard.runs.journal import Journal, RunRecord, RunState, summary
 from modelyard.runs.lock import exclusive, is_held
+from modelyard.runs.named import check_named
 from modelyard.runs.services import LaptopServices, check_port
 from modelyard.runs.stages import ON_THE_ROUTE, Stage, stage_named
 from modelyard.runs.walk import Observer, Silent, UntilReached, Walk
 from modelyard.serving.java import java
 from modelyard.spec.parse import parse_project
+from modelyard.spec.problem import did_you_mean
 from modelyard.spec.project import ModelProject
 from modelyard.storage.atomic import explained, write_text
 from modelyard.storage.code import CodeArchive, pack
@@ -89,6 +91,7 @@ class Project:
             ModelyardError: bad input, or a stage could not do its work. The run's record says so too.
         """
         project = Project.load(self._file, set=set) if set else self
+        check_named(project.spec, project.folder)  # a missing recipe is said before hours of preparation, not after
         first = stage_named(from_) if from_ else None
         last = stage_named(until) if until else None
         if first and last and first.place > last.place:
@@ -175,6 +178,13 @@ class Project:
         return runs[-1]
 
 
+class Metrics(dict[str, float]):
+    """Values by name; a name that is not there is answered with the nearest one that is."""
+
+    def __missing__(self, name: str) -> float:
+        raise KeyError(f"no metric {name!r}; {did_you_mean(name, self)}")
+
+
 class Run:
     """One run, done or stopped: what came of it, its metrics, its report."""
 
@@ -195,7 +205,7 @@ class Run:
     @property
     def metrics(self) -> Mapping[str, float]:
         """The test split's metrics of the model that would serve (or, before `compress`, of the trained one)."""
-        return self.record.metrics
+        return Metrics(self.record.metrics)
 
     @property
     def version(self) -> str | None:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from modelyard.errors import BadInput
 from modelyard_cli import output, wiring
 from modelyard_cli.options import HERE, Format, Output, ProjectPath
 
@@ -92,6 +91,7 @@ def _scratch() -> Iterator[Path]:
 
 
 def _decision(loaded: "Project", named: str | None, into: Path) -> "Decision":
+    from modelyard.registry.names import no_version  # noqa: PLC0415
     from modelyard.runs.decisions import of_run, of_version  # noqa: PLC0415
 
     if named is None or not named.isdigit():
@@ -100,8 +100,7 @@ def _decision(loaded: "Project", named: str | None, into: Path) -> "Decision":
     versions = registry.versions(model)
     found = next((one for one in versions if one.version == named), None)
     if found is None:
-        known = ", ".join(one.version for one in versions) or "none yet"
-        raise BadInput(f"{model} has no version {named} (there are: {known})", do="name one of them, or a run")
+        raise no_version(model, named, [one.version for one in versions])
     return of_version(registry, found, into=into)
 
 

@@ -120,7 +120,8 @@ def _say_answer(name: str, code: int, version: str, text: str) -> None:
 def _deployments(home: Path) -> list[dict[str, Any]]:
     kept = wiring.records(home)
     found = [(wish, kept.rollouts(key)) for key in kept.keys() if (wish := kept.deployment(key))]  # noqa: SIM118
-    return [deployment_row(wish, rollouts) for wish, rollouts in found]
+    alive = wiring.running(home) is not None
+    return [deployment_row(wish, rollouts, alive=alive) for wish, rollouts in found]
 
 
 def _addresses(yard: Any) -> dict[str, str]:

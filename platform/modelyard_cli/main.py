@@ -50,11 +50,11 @@ app = typer.Typer(
     cls=Group,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    epilog=EXIT_CODES,
+    epilog=f"Start here: modelyard init digits && cd digits && modelyard run\n\n{EXIT_CODES}",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-rollout = typer.Typer(no_args_is_help=True, epilog=EXIT_CODES)
-gating = typer.Typer(no_args_is_help=True, epilog=EXIT_CODES)
+rollout = typer.Typer(no_args_is_help=True, epilog=f"Example: modelyard rollout status --watch\n\n{EXIT_CODES}")
+gating = typer.Typer(no_args_is_help=True, epilog=f"Example: modelyard gates explain 7\n\n{EXIT_CODES}")
 
 
 @app.callback()

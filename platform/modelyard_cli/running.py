@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from modelyard.runs.stages import Stage
+from modelyard.runs.stages import Stage, stage_named
 from modelyard_cli import output, wiring
 from modelyard_cli.options import HERE, Format, Output, ProjectPath, Set
+from modelyard_cli.view import with_units
 
 if TYPE_CHECKING:
     from modelyard.project import Run
@@ -19,8 +20,14 @@ Named = Annotated[str | None, typer.Argument(help="A run, by its time.", show_de
 def run(
     project: ProjectPath = HERE,
     *,
-    from_: Annotated[Stage | None, typer.Option("--from", help="Run again from here, also what is done.")] = None,
-    until: Annotated[Stage | None, typer.Option("--until", help="The last stage to run.")] = None,
+    from_: Annotated[
+        Stage | None,
+        typer.Option("--from", metavar="STAGE", parser=stage_named, help="Run again from here, also what is done."),
+    ] = None,
+    until: Annotated[
+        Stage | None,
+        typer.Option("--until", metavar="STAGE", parser=stage_named, help=f"The last stage: {', '.join(Stage)}."),
+    ] = None,
     set_: Set = None,
     output_: Format = Output.TABLE,
 ) -> None:
@@ -34,7 +41,12 @@ def run(
     loaded = wiring.project(project)
     with progress(output.console(stderr=True)) as observer:
         done = loaded.run(from_=from_, until=until, set=changes, observer=observer)
-    output.show(_told(done), output_)
+    told = _told(done)
+    if output_ is Output.TABLE:
+        told["metrics"] = with_units(done.metrics)
+    if done.exit_code == 0 and until is None and (yard := wiring.running(loaded.home)):
+        told["predict at"] = f"{yard.router}/v1/models/{loaded.spec.metadata.name}:predict"
+    output.show(told, output_)
     raise typer.Exit(done.exit_code)
 
 
@@ -49,11 +61,18 @@ def compare(
     loaded = wiring.project(project)
     found = [loaded.get_run(name) for name in runs]
     settings = [{"code": one.record.code_digest[:19], **flat(to_data(one.record.project))} for one in found]
+    plain = output_ is not Output.TABLE
     rows = [
-        {"run": one.id, "state": str(one.state), "version": one.version, **one.metrics, **changed}
+        {
+            "run": one.id,
+            "state": str(one.state),
+            "version": one.version,
+            **(one.metrics if plain else with_units(one.metrics)),
+            **changed,
+        }
         for one, changed in zip(found, differences(settings), strict=True)
     ]
-    output.show(rows if output_ is not Output.TABLE else sideways(rows), output_)
+    output.show(rows if plain else sideways(rows), output_)
 
 
 def report(

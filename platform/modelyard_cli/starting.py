@@ -52,10 +52,12 @@ def validate(
     set_: Set = None,
     output_: Format = Output.TABLE,
 ) -> None:
-    """Check modelyard.yaml alone: every field, with line, column and the nearest known name. Starts nothing."""
+    """Check modelyard.yaml, with line, column and the nearest known name, and that the files it names are there."""
+    from modelyard.runs.named import check_named  # noqa: PLC0415
     from modelyard.spec.codec import to_data  # noqa: PLC0415
 
     spec = wiring.parsed(project, set_)
+    check_named(spec, project if project.is_dir() else project.parent)
     if output_ is Output.TABLE:
         typer.echo(f"{spec.metadata.name}: valid")
     else:

@@ -3,18 +3,25 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from modelyard.spec.deployment import ModelDeployment
     from modelyard.spec.rollout import ModelRollout
 
 
-def deployment_row(wish: "ModelDeployment", rollouts: "tuple[ModelRollout, ...]") -> dict[str, Any]:
-    """The columns of `kubectl get mdep`: stable, canary, weight, step, verdict."""
+def deployment_row(
+    wish: "ModelDeployment", rollouts: "tuple[ModelRollout, ...]", *, alive: bool = True
+) -> dict[str, Any]:
+    """The columns of `kubectl get mdep`: stable, canary, weight, step, verdict.
+
+    Nothing serves where the loop is not `alive`, whatever its records say of the last time that it was.
+    """
     stable = wish.status.stable
     newest = rollouts[-1] if rollouts else None
     row: dict[str, Any] = {
         "model": wish.spec.model.name,
         "stable": stable.version if stable else None,
-        "ready": f"{stable.ready_replicas}/{wish.spec.least}" if stable else f"0/{wish.spec.least}",
+        "ready": f"{stable.ready_replicas}/{wish.spec.least}" if stable and alive else f"0/{wish.spec.least}",
         "alias": f"{wish.spec.model.alias} → {wish.status.alias.get('version', '?')}"
         if wish.spec.model.alias
         else None,
@@ -23,7 +30,7 @@ def deployment_row(wish: "ModelDeployment", rollouts: "tuple[ModelRollout, ...]"
         row |= {"rollout": newest.metadata.name, **_progress(newest)}
     conditions = [one for one in wish.status.conditions if one.status == "True" or one.type == "Ready"]
     said = [f"{one.type} {one.reason}" + (f": {one.message}" if one.type == "Degraded" else "") for one in conditions]
-    row["conditions"] = ", ".join(said)
+    row["conditions"] = ", ".join(said) if alive else f"services are down; when they were up: {', '.join(said)}"
     return row
 
 
@@ -51,6 +58,15 @@ def _progress(rollout: "ModelRollout") -> dict[str, Any]:
         "weight": None if weight is None else f"{weight} %",
         "verdict": f"{status.verdict.outcome}: {status.verdict.reason}" if status.verdict else None,
     }
+
+
+def with_units(metrics: "Mapping[str, float]") -> dict[str, float]:
+    """Metrics under the names that a person reads.
+
+    >>> with_units({"accuracy": 0.98, "latency-p50": 0.2})
+    {'accuracy': 0.98, 'latency-p50 (ms)': 0.2}
+    """
+    return {f"{name} (ms)" if name.startswith("latency") else name: value for name, value in metrics.items()}
 
 
 def age(seconds: float) -> str:

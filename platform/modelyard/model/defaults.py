@@ -8,6 +8,7 @@ import base64
 import binascii
 import io
 import json
+import reprlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -151,7 +152,11 @@ def _value(feature: Mapping[str, Any], value: Any) -> Any:
     try:
         number = np.array(value, dtype=np.float32)
     except (TypeError, ValueError):
-        raise RequestError(f"{name} does not hold numbers of one shape", do="send numbers") from None
+        if kind in ("image", "array"):
+            raise RequestError(
+                f"{name} does not hold numbers of one shape", do="send nested lists of numbers"
+            ) from None
+        raise RequestError(f"{name} is {reprlib.repr(value)}, not a number", do="send a number") from None
     shape = tuple(feature.get("shape") or ())
     if kind in ("image", "array") and shape and number.shape != shape:
         raise RequestError(f"{name} has shape {number.shape}, the model was trained on {shape}", do="send that shape")

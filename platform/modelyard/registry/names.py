@@ -1,6 +1,7 @@
 """Names that a registry takes: of models and of aliases."""
 
 import re
+from collections.abc import Iterable
 
 from modelyard.errors import BadInput
 
@@ -14,6 +15,12 @@ def check_model(name: str) -> None:
     """
     if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,98}[A-Za-z0-9])?", name):
         raise BadInput(f"{name!r} is no name of a model", do="use up to 100 letters, digits, dots, dashes, like digits")
+
+
+def no_version(model: str, version: str, known: Iterable[str]) -> BadInput:
+    """The error of who names a version that is not there: says which ones are."""
+    there = ", ".join(known) or "none yet"
+    return BadInput(f"{model} has no version {version} (there are: {there})", do="name one of them")
 
 
 def check_alias(alias: str) -> None:

@@ -1,6 +1,6 @@
 """Stage 8, promote: an alias moves. The same as moving it by hand in MLflow's UI."""
 
-from modelyard.registry.names import check_alias, check_model
+from modelyard.registry.names import check_alias, check_model, no_version
 from modelyard.registry.port import AliasMoved, Registry, Version
 
 ATTEMPTS = 5
@@ -16,6 +16,9 @@ def promote(registry: Registry, model: str, version: str, alias: str) -> str | N
     """
     check_model(model)
     check_alias(alias)
+    known = [one.version for one in registry.versions(model)]
+    if version not in known:
+        raise no_version(model, version, known)
     before = registry.resolve(model, alias)
     expected = before.version if isinstance(before, Version) else None
     for attempt in range(ATTEMPTS):

@@ -56,10 +56,11 @@ def champion_of(registry: Registry, project: ModelProject, *, mine: Mapping[str,
 
 
 def version_of(registry: Registry, project: ModelProject, number: str, *, into: Path) -> Champion:
-    """Fetch, verify and unpack a version by its number; where it is not there, the verdict that says so."""
+    """Fetch, verify and unpack the anchor, a version by its number; where it is not there, the verdict that says so."""
     named = _numbered(registry, project.metadata.name, number)
     if named is None:
-        message = f"version {number} is not registered, so there is nothing to compare with"
+        there = ", ".join(one.version for one in registry.versions(project.metadata.name)) or "none yet"
+        message = f"notWorseThanAnchor names version {number}, which is not registered (there are: {there})"
         missing = Verdict(outcome=Outcome.INCONCLUSIVE, reason=Reason.VERSION_MISSING, message=message)
         return Champion(version=number, missing=missing)
     return _unpacked(registry, named, into)

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from modelyard.errors import BadInput
+from modelyard.spec.problem import did_you_mean
 
 
 class Stage(StrEnum):
@@ -45,7 +46,8 @@ def stage_named(name: str) -> Stage:
     try:
         return Stage(name)
     except ValueError:
-        raise BadInput(f"there is no stage {name!r}", do=f"name one of {', '.join(Stage)}") from None
+        guess = did_you_mean(name, tuple(map(str, Stage)))
+        raise BadInput(f"there is no stage {name!r}; {guess}", do=f"name one of {', '.join(Stage)}") from None
 
 
 def stage_key(stage: Stage, settings: Mapping[str, Any]) -> str:

@@ -131,21 +131,27 @@ def verify(home: Path, expected: str | None) -> dict[str, Any]:
 def _body(item: dict[str, Any], context: Any, index: int) -> Any:
     """The request as the recipe takes it: parsed where it says that it is JSON, else bytes."""
     name = next((name for name in ("body", "data") if name in item), None)
+    kind = _content_type(context.get_all_request_header(index), name)
     if name is None:
+        if kind.startswith("application/x-www-form-urlencoded"):  # of `curl -d`, whose JSON the server took for fields
+            return BadBody("the request came as a form. Name its type: Content-Type: application/json or image/png.")
         return BadBody("the request has no body. Send JSON or the bytes of an image.")
     body = item[name]
     if not isinstance(body, (bytes, bytearray)):
         return body  # parsed by a TorchServe with decode_input_request
-    headers = context.get_all_request_header(index)
-    declared = headers.get(name) or {}
-    kind = declared.get("content-type") or headers.get("content-type") or headers.get("Content-Type") or b""
-    kind = kind.decode("latin-1") if isinstance(kind, bytes) else str(kind)
-    if not kind.lower().startswith("application/json"):
+    if not kind.startswith("application/json"):
         return bytes(body)
     try:
         return json.loads(body)
     except (ValueError, RecursionError) as error:
         return BadBody(f"the request is not JSON, though its content type says so ({error}). Send a JSON object.")
+
+
+def _content_type(headers: Any, name: str | None) -> str:
+    """What the request says that it is, in lower case: of its part `name`, else of the whole."""
+    declared = headers.get(name) or {}
+    kind = declared.get("content-type") or headers.get("content-type") or headers.get("Content-Type") or b""
+    return (kind.decode("latin-1") if isinstance(kind, bytes) else str(kind)).lower()
 
 
 def _tell(event: str, **more: str) -> None:

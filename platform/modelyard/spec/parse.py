@@ -66,7 +66,7 @@ def parse_rules(path: Path, project: ModelProject) -> tuple[GateRule, ...]:
         BadSpec: a rule cannot be used.
         BadInput: there is no such file, or it cannot be read.
     """
-    root = tree.read(_text_of(path), name=str(path))
+    root = tree.read(_text_of(path, missing="name a file with a section `gates`"), name=str(path))
     kept = ("gates", "metrics")
     if isinstance(root, yaml.MappingNode):
         root.value = [(key, below) for key, below in root.value if key.value in kept or not _is_project(key.value)]
@@ -108,7 +108,10 @@ def _line(problem: Problem) -> str:
     return f"{dotted(problem.field)}: {problem.message}" if problem.field else problem.message
 
 
-def _text_of(file: Path) -> str:
+_START = "run `modelyard init`, or name the project's folder with --project"
+
+
+def _text_of(file: Path, *, missing: str = _START) -> str:
     if file.is_dir():
         raise BadInput(f"{file} is a directory", do=f"give the project's folder or its {FILE}")
     try:
@@ -116,9 +119,7 @@ def _text_of(file: Path) -> str:
             raise BadInput(f"{file} has {file.stat().st_size} bytes, which is no {FILE}", do="give the project's file")
         return file.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise BadInput(
-            f"there is no {file}", do="run `modelyard init`, or name the project's folder with --project"
-        ) from None
+        raise BadInput(f"there is no {file}", do=missing) from None
     except UnicodeDecodeError:
         raise BadInput(f"{file} is not UTF-8 text", do="save it as UTF-8") from None
     except OSError as error:

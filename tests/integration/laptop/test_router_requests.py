@@ -65,8 +65,10 @@ def test_nothing_but_predictions_goes_through(router, stub, put, share, method, 
     server = stub()
     put("a1", server)
     share(a1=100)
-    assert httpx.request(method, router.url + path).status_code == code
+    answer = httpx.request(method, router.url + path)
+    assert answer.status_code == code
     assert server.seen == 0
+    assert ("Models here: /v1/models/digits:predict" in answer.text) == (code == 404)
 
 
 def test_a_model_without_weights_says_that_nothing_is_live(router, stub, put):

@@ -48,6 +48,12 @@ def test_a_request_that_is_no_image_is_the_clients_fault(server: Server, body: b
     assert "error" in answer or answer["code"] == 400
 
 
+def test_json_that_curl_sends_as_a_form_is_told_to_name_its_type(server: Server) -> None:
+    status, answer = server.ask(request_of(0), content_type="application/x-www-form-urlencoded")
+    assert status == 400
+    assert "Content-Type: application/json" in answer["error"]
+
+
 def test_a_recipe_that_raises_is_the_servers_fault_and_shows_nothing_of_the_inside(server: Server) -> None:
     status, answer = server.ask(request_of(2))
     assert (status, answer) == (500, {"error": "the model could not answer"})

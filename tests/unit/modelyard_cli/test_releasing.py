@@ -252,4 +252,4 @@ def test_what_keeps_the_loop_from_going_on_stands_beside_the_attempt(
     (row,) = json.loads(command("rollout", "status", "-p", folder, "-o", "json").stdout)
     assert row["message"] == "traffic.port 8080 is taken"
     told = json.loads(command("status", "-p", folder, "-o", "json").stdout)
-    assert told["deployments"][0]["conditions"] == "Degraded Refused: traffic.port 8080 is taken"
+    assert told["deployments"][0]["conditions"].endswith("Degraded Refused: traffic.port 8080 is taken")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from modelyard.errors import Busy, StageFailed, Stopped
-from modelyard.project import Project, Run
+from modelyard.project import Metrics, Project, Run
 from modelyard.runs.journal import Journal, RunRecord, RunState, StageEntry
 from modelyard.runs.stages import Stage
 from modelyard.spec.parse import parse_project
@@ -95,7 +95,8 @@ def test_from_until_and_set_reach_the_run(folder: Path, command: Command, runs: 
 def test_a_stage_that_does_not_exist_is_bad_input(folder: Path, command: Command) -> None:
     refused = command("run", "-p", folder, "--until", "trian")
     assert refused.exit_code == 2
-    assert "'trian' is not one of" in refused.stderr
+    assert "there is no stage 'trian'; did you mean train?" in refused.stderr
+    assert "prepare, train, evaluate" in refused.stderr
 
 
 def test_compare_shows_metrics_and_only_the_settings_that_differ(folder: Path, command: Command) -> None:
@@ -108,6 +109,21 @@ def test_compare_shows_metrics_and_only_the_settings_that_differ(folder: Path, c
     lines = command("compare", "one", "two", "-p", folder).stdout.splitlines()
     assert lines[0].split() == ["one", "two"]
     assert ["train.epochs", "12", "20"] in [line.split() for line in lines]
+
+
+def test_a_person_reads_a_latency_with_its_unit_and_a_program_reads_it_by_its_name(
+    folder: Path, command: Command
+) -> None:
+    for name in ("one", "two"):
+        kept(folder, name, metrics={"latency-p50": 0.2})
+    assert "latency-p50 (ms)" in command("compare", "one", "two", "-p", folder).stdout
+    rows = json.loads(command("compare", "one", "two", "-p", folder, "-o", "json").stdout)
+    assert [row["latency-p50"] for row in rows] == [0.2, 0.2]
+
+
+def test_a_metric_that_a_run_does_not_have_is_answered_with_the_nearest_one() -> None:
+    with pytest.raises(KeyError, match="did you mean accuracy"):
+        Metrics({"accuracy": 0.9})["acuracy"]
 
 
 def test_comparing_a_run_that_is_not_there_names_those_that_are(folder: Path, command: Command) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,31 @@ def test_validate_prints_the_whole_project_with_its_defaults(output: str, folder
     data = json.loads(told.stdout) if output == "json" else yaml.safe_load(told.stdout)
     assert data["train"]["epochs"] == 3
     assert data["train"]["accumulate"] == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("train.recipe.use=other.py:Digits", "there is no file other.py in .* Name one of recipe.py"),
+        ("train.recipe.use=recipe.py:Recipes", "recipe.py has no class 'Recipes'. Use one of its classes: Net, Recipe"),
+        ("data.source=nowhere.csv", "there is no .*nowhere.csv"),
+        ("code.path=nowhere", "there is no folder .*nowhere"),
+    ],
+    ids=["a recipe file", "a class", "data", "the code's folder"],
+)
+def test_what_the_file_names_and_is_not_there_is_said_before_anything_starts(
+    change: str, told: str, folder: Path, command: Command
+) -> None:
+    for verb in ("validate", "run"):
+        refused = command(verb, "-p", folder, "--set", change)
+        assert refused.exit_code == 2
+        assert re.search(told, refused.stderr), refused.stderr
+    assert not (folder / ".modelyard" / "runs").exists()
+
+
+def test_a_recipe_that_is_no_python_is_named_with_its_line(folder: Path, command: Command) -> None:
+    (folder / "recipe.py").write_text("import torch\nclass Digits(\n")
+    assert "recipe.py:2 is no Python" in command("validate", "-p", folder).stderr
 
 
 def test_what_validate_prints_is_a_project_again(folder: Path, command: Command, tmp_path: Path) -> None:

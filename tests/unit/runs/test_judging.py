@@ -43,7 +43,7 @@ class World:
         self.asked: list[tuple[str, str]] = []
         self.write("data.csv", 200)
         self.write("golden.csv", 9, shift=0.00003)
-        self.versions: Mapping[str, Path] = {}
+        self.registered: Mapping[str, Path] = {}
 
     def write(self, name: str, rows: int, *, shift: float = 0.0) -> None:
         lines = [
@@ -92,8 +92,8 @@ class World:
             walk=walk, project=project, base=self.home, registry=lambda: self, data=data, job=lambda: None,  # type: ignore[arg-type, return-value]
         )  # fmt: skip
 
-    def versions_of(self, *_: Any) -> tuple[Version, ...]:
-        return tuple(Version(model="m", version=number, digest="sha256:0") for number in self.versions)
+    def versions(self, model: str) -> tuple[Version, ...]:
+        return tuple(Version(model=model, version=number, digest="sha256:0") for number in self.registered)
 
 
 @pytest.fixture
@@ -107,11 +107,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 
     monkeypatch.setattr(subject, "evaluate", counted)
     monkeypatch.setattr(
-        champions, "_numbered",
-        lambda _registry, _model, number: next((v for v in made.versions_of() if v.version == number), None),
-    )  # fmt: skip
-    monkeypatch.setattr(
-        champions, "_unpacked", lambda _r, named, _into=None, **_: Champion(folder=made.versions[named.version])
+        champions, "_unpacked", lambda _r, named, _into=None, **_: Champion(folder=made.registered[named.version])
     )
     return made
 
@@ -120,7 +116,7 @@ def test_both_sides_are_evaluated_on_all_that_the_rules_ask_for_and_it_is_kept(w
     project = world.project("champion", "anchor", "overfit", "golden")
     data = world.data(project)
     mine, theirs = world.model("mine", data), world.model("theirs", data)
-    world.versions = {"1": world.model("first", data, sign=-1.0)}
+    world.registered = {"1": world.model("first", data, sign=-1.0)}
     result = world.judging(project, data).judge(mine, Champion(version="2", folder=theirs), project.gates)
     assert result.value.verdict.outcome == Outcome.PASSED, result.value.verdict.message
     assert sorted(world.asked) == [
@@ -167,6 +163,7 @@ def test_a_champion_whose_archive_is_gone_and_an_anchor_that_is_not_registered_n
     assert [one.verdict.reason for one in result.value.rules] == [
         Reason.CHAMPION_UNAVAILABLE, Reason.VERSION_MISSING, Reason.CHAMPION_UNAVAILABLE,
     ]  # fmt: skip
+    assert "notWorseThanAnchor names version 1, which is not registered (there are: none yet)" in str(result.value)
 
 
 def test_a_golden_set_that_was_trained_on_is_refused(world: World) -> None:

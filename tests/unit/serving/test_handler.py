@@ -79,6 +79,13 @@ def test_a_body_that_is_none_is_the_clients_fault(item: dict[str, Any]) -> None:
     assert "Send" in str(body)
 
 
+def test_a_body_that_came_as_a_form_is_told_to_name_its_type() -> None:
+    """What `curl -d` sends where nobody names a type: TorchServe takes the JSON for fields, and hands over nothing."""
+    body = handler._body({}, Context(**{"Content-Type": "application/x-www-form-urlencoded"}), 0)
+    assert isinstance(body, handler.BadBody)
+    assert "Content-Type: application/json" in str(body)
+
+
 def test_a_worker_tells_how_it_fares_and_whether_it_is_busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MODELYARD_WORKERS", str(tmp_path))
     handler._tell("failed", error="no space left")

@@ -6,7 +6,7 @@ endpoints of each arm. So arms, endpoints and weights change without a restart a
 Names: an arm of a deployment is the cluster `namespace/deployment/arm`, so its statistics tell it apart.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field
 from typing import Any
 
@@ -15,6 +15,9 @@ from modelyard.rollout.laptop.listening import LOOPBACK
 
 MODELS = "models"
 """Name of the one route configuration that all listeners share."""
+
+MOST_NAMED = 20
+"""Models that an answer for a wrong path names."""
 
 _TYPE = "type.googleapis.com/envoy."
 _NEVER = "modelyard.none"  # filters want the key of a runtime override; we set none
@@ -112,10 +115,11 @@ def listeners(folder: str, shared_port: int, routes: Iterable[Route], *, limits:
 
 def route_configuration(routes: Iterable[Route], *, limits: Limits) -> dict[str, Any]:
     """All paths of all deployments. The first one of a model's name has its paths; see `Router.put_arm`."""
+    known = tuple(routes)
     host = {
         "name": MODELS,
         "domains": ["*"],
-        "routes": [entry for route in routes for entry in _entries(route, limits)],
+        "routes": [*(entry for route in known for entry in _entries(route, limits)), _nowhere(known)],
     }
     return _resources("config.route.v3.RouteConfiguration", [{"name": MODELS, "virtual_hosts": [host]}])
 
@@ -151,6 +155,14 @@ def _entries(route: Route, limits: Limits) -> list[dict[str, Any]]:
         entries.append({"name": route.key, "match": {"path": path, **post}, **action})
         entries.append({"name": "other methods", "match": {"path": path}, **only_post})
     return entries
+
+
+def _nowhere(known: Sequence[Route]) -> dict[str, Any]:
+    """Every other path: says what there is."""
+    models = sorted({route.model for route in known})[:MOST_NAMED]
+    there = ", ".join(paths(name)[0] for name in models) or "none yet: modelyard run"
+    body = {"inline_string": f"nothing is served at this path. Models here: {there}\n"}
+    return {"name": "nowhere", "match": {"prefix": "/"}, "direct_response": {"status": 404, "body": body}}
 
 
 def _action(route: Route, live: Mapping[str, int], limits: Limits) -> dict[str, Any]:
