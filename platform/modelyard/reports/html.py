@@ -1,5 +1,6 @@
 """The report as one HTML file: no script, no network, light and dark, with every picture inside."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from modelyard.reports import tables
@@ -11,11 +12,12 @@ from modelyard.reports.view import RunView
 _STYLE = Path(__file__).with_name("style.css")
 
 
-def render(view: RunView) -> str:
+def render(view: RunView, *, only: Sequence[str] = ()) -> str:
     """Render a run as one self-contained page.
 
     Args:
         view: whatever is known of the run.
+        only: the stages whose sections are shown; all without.
 
     Returns:
         HTML; the same view gives the same bytes.
@@ -36,10 +38,11 @@ def render(view: RunView) -> str:
         el("title", title),
         el("style", style),
     )
+    shown = [(at, name) for at, name in enumerate(SECTIONS, 1) if not only or name in only]
     body = el(
         "body",
         _header(view),
-        el("main", *(_section(view, at, name) for at, name in enumerate(SECTIONS, 1)), _digests(view)),
+        el("main", *(_section(view, at, name) for at, name in shown), _digests(view) if not only else None),
     )
     return f"<!doctype html>\n{el('html', head, body, lang='en')}\n"
 

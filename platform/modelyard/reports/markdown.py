@@ -1,5 +1,7 @@
 """The report as Markdown, for places that show no HTML: Kubeflow's artifacts, a merge request, a terminal."""
 
+from collections.abc import Sequence
+
 from modelyard.reports import tables
 from modelyard.reports.sections import SECTIONS, moment
 from modelyard.reports.summary import facts, summary
@@ -9,8 +11,13 @@ from modelyard.reports.view import RunView
 _SIGNS = str.maketrans({sign: f"\\{sign}" for sign in r"\`*_{}[]<>#|~"})
 
 
-def render_markdown(view: RunView) -> str:
-    """Render a run as Markdown, without pictures. Whatever a name or a message holds is text, never markup."""
+def render_markdown(view: RunView, *, only: Sequence[str] = ()) -> str:
+    """Render a run as Markdown, without pictures. Whatever a name or a message holds is text, never markup.
+
+    Args:
+        view: whatever is known of the run.
+        only: the stages that are shown; all without.
+    """
     said = summary(view)
     lines = [f"# {_plain(view.model)}: {_plain(said.headline)}", ""]
     if said.reason:
@@ -20,6 +27,8 @@ def render_markdown(view: RunView) -> str:
     lines += [f"- {_plain(fact.name)}: **{_plain(fact.value)}** {_plain(fact.about)}".rstrip() for fact in facts(view)]
     lines += [""] if facts(view) else []
     for name, (title, _) in SECTIONS.items():
+        if only and name not in only:
+            continue
         stage = view.stage(name)
         lines += [f"## {title}", ""]
         lines += [_plain(stage.message), ""] if stage and stage.message else []
@@ -29,7 +38,7 @@ def render_markdown(view: RunView) -> str:
         if not found and not (stage and stage.message):
             lines += ["Not reached." if stage is None else "Nothing to show.", ""]
     known = tables.lineage(view)
-    if known.rows:
+    if known.rows and not only:
         lines += ["## Digests and lineage", "", *_table(known)]
     return "\n".join(lines).rstrip() + "\n"
 

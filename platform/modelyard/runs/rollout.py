@@ -94,6 +94,7 @@ def wait_for_verdict(
     say: Callable[[str], None],
     alive: Callable[[], bool],
     deadline_s: float,
+    every_s: float = 0.1,
 ) -> tuple[ModelRollout | None, Verdict]:
     """Wait until the version's attempt has a verdict (or, with `settled`, has ended).
 
@@ -107,6 +108,7 @@ def wait_for_verdict(
         say: told what happens.
         alive: whether the loop still runs.
         deadline_s: seconds until giving up.
+        every_s: seconds between two looks: records are files, or a cluster's.
 
     Raises:
         StageFailed: the loop is gone, needs a person, or decided nothing within `deadline_s` seconds.
@@ -136,7 +138,7 @@ def wait_for_verdict(
             told = now
         if not alive():
             raise StageFailed("the rollout loop ended", do="see its log, then `modelyard up` and run again")
-        time.sleep(0.1)  # a poll with a deadline: records are files
+        time.sleep(every_s)  # a poll with a deadline
     raise StageFailed(
         f"no verdict on version {version} within {deadline_s:.0f} s",
         do="see `modelyard rollout status`, then run again",

@@ -113,7 +113,7 @@ class Walk:
             out.mkdir(parents=True, exist_ok=True)
             value = act(out)
             write_text(out / "result.json", to_json(value))
-            write_text(out / "done.json", json.dumps(_listing(out)))
+            write_listing(out)
             self._made.add(key)
         return Result(value=value, folder=out, key=key, cached=cached)
 
@@ -152,6 +152,11 @@ def is_whole(folder: Path) -> bool:
     except (OSError, ValueError):
         return False
     return bool(listed == _listing(folder))
+
+
+def write_listing(folder: Path) -> None:
+    """Say that a stage's folder is whole as it is now."""
+    write_text(folder / "done.json", json.dumps(_listing(folder)))
 
 
 def _listing(folder: Path) -> dict[str, int]:

@@ -222,6 +222,10 @@ def _deployment(project: ModelProject) -> Iterator[Problem]:
     yield from check_serving(project.deployment, ("deployment",))
 
 
+def _pipeline(project: ModelProject) -> Iterator[Problem]:
+    yield from check_pipeline(project.pipeline, project.promote, ("pipeline",))
+
+
 RULES: tuple[Rule, ...] = (
     _names, _source, _columns, _labels, _splits, _checks,
     _recipe, _training, _cluster_training, _stopping,

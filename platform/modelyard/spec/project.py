@@ -10,6 +10,7 @@ from modelyard.spec.deployment import Analysis, Autoscaling, PodTemplate, Rollba
 from modelyard.spec.gates import Compress, GateRule
 from modelyard.spec.metadata import API_VERSION
 from modelyard.spec.metrics import OwnMetric
+from modelyard.spec.pipeline import Pipeline
 from modelyard.spec.train import Code, Train
 
 
@@ -65,6 +66,8 @@ class ModelProject:
     """Whether a version that passed its gates becomes champion by itself."""
     alias: str = "champion"
     """The alias that the deployment follows."""
+    pipeline: Pipeline = Pipeline()
+    """The pods of the project's Kubeflow pipelines, for `modelyard pipeline`."""
     api_version: Literal["modelyard.dev/v1alpha1"] = API_VERSION
     """Version of this format."""
     kind: Literal["ModelProject"] = "ModelProject"

@@ -1,0 +1,1 @@
+"""Kubeflow pipelines over the product's stages: the shell beside the command and the operator."""

@@ -1,0 +1,17 @@
+"""Where a run ends before its last stage: a step of its own for each reason, so that the graph says which."""
+
+from kfp import dsl
+
+
+def skipped(model: str, after: str, judged: dsl.Input[dsl.Artifact], words: dsl.Output[dsl.Markdown]) -> None:
+    """A gate said no: everything after it is skipped."""
+    from modelyard_pipelines.ending import ended
+
+    ended(model=model, after=after, judged=judged, words=words)
+
+
+def inconclusive(model: str, after: str, judged: dsl.Input[dsl.Artifact], words: dsl.Output[dsl.Markdown]) -> None:
+    """The examples do not decide, which is no yes: everything after is skipped."""
+    from modelyard_pipelines.ending import ended
+
+    ended(model=model, after=after, judged=judged, words=words)

@@ -1,0 +1,124 @@
+"""The one place of this shell that makes things, from the environment of a step's pod."""
+
+import os
+import shutil
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from modelyard.errors import BadInput
+from modelyard.registry.port import Candidate, Registry, Version
+from modelyard.registry.rest import Credentials, RestRegistry
+from modelyard.storage.atomic import digest_file
+from modelyard.storage.code import CodeArchive
+from modelyard.storage.port import open_store
+from modelyard_pipelines.tracking import Runs
+
+if TYPE_CHECKING:
+    from modelyard.rollout.ports import Records
+
+CODE = "code"
+"""Folder of code archives in the store."""
+
+
+def job() -> str:
+    """The id that Kubeflow gave the pipeline run; its pods have it from their own label."""
+    return os.environ.get("MODELYARD_JOB") or "by-hand"
+
+
+def tracking_uri() -> str:
+    """Where MLflow is.
+
+    Raises:
+        BadInput: nobody said so.
+    """
+    if uri := os.environ.get("MLFLOW_TRACKING_URI"):
+        return uri
+    raise BadInput(
+        "MLFLOW_TRACKING_URI is not set in this step",
+        do="set it in pipeline.environment, or let Kubeflow's MLflow integration do so",
+    )
+
+
+def runs(model: str) -> Runs | None:
+    """The runs of the model's experiment, or of the one that Kubeflow named; None without MLflow."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI")
+    return Runs(uri, experiment=model, experiment_id=os.environ.get("MLFLOW_EXPERIMENT_ID", "")) if uri else None
+
+
+def registry() -> Registry:
+    """The model registry."""
+    return cast("Registry", _Registry(tracking_uri()))
+
+
+class _Registry(RestRegistry):
+    """Over REST; MLflow's own client, whose import takes seconds, only where bytes are moved."""
+
+    def __init__(self, uri: str) -> None:
+        known = Credentials(
+            username=os.environ.get("MLFLOW_TRACKING_USERNAME", ""),
+            password=os.environ.get("MLFLOW_TRACKING_PASSWORD", ""),
+            token=os.environ.get("MLFLOW_TRACKING_TOKEN", ""),
+        )
+        super().__init__(uri, workspace=os.environ.get("MLFLOW_WORKSPACE", ""), credentials=known)
+
+    def register(self, candidate: Candidate) -> Version:
+        """The one version with the candidate's digest."""
+        return cast("Version", self._whole().register(candidate))
+
+    def fetch(self, version: Version, into: Path) -> Path:
+        """The archive of a version, its digest verified."""
+        return cast("Path", self._whole().fetch(version, into))
+
+    def _whole(self) -> Any:
+        from modelyard.registry.mlflow import MLflowRegistry  # noqa: PLC0415
+
+        return MLflowRegistry(self.uri)
+
+
+def records() -> "Records":
+    """Wishes and attempts of the cluster that this pod runs in."""
+    from modelyard.kube.client import connect  # noqa: PLC0415
+    from modelyard.rollout.cluster.records import KubeRecords  # noqa: PLC0415
+
+    return cast("Records", KubeRecords(connect(), manager="modelyard-pipelines"))
+
+
+def put_code(archive: CodeArchive, store: str) -> None:
+    """Put a code archive where every step finds it.
+
+    Raises:
+        BadInput: no store is named, or it refuses us.
+        Unavailable: it is away.
+    """
+    if not store:
+        raise BadInput("pipeline.store is empty", do="name where code goes: s3://bucket/prefix")
+    open_store(store).write(f"{CODE}/{archive.path.name}", archive.path)
+
+
+def fetch_code(digest: str, store: str, into: Path) -> CodeArchive:
+    """The archive of that digest, brought into a folder and verified.
+
+    Raises:
+        BadInput: it is not in the store, or is another one.
+    """
+    name = f"{digest.removeprefix('sha256:')}.tar"
+    into.mkdir(parents=True, exist_ok=True)
+    with open_store(store).opened(f"{CODE}/{name}") as found:
+        shutil.copyfile(found, into / name)
+    if (there := digest_file(into / name)) != digest:
+        raise BadInput(f"{store}/{CODE}/{name} has digest {there}", do="put the code there again: pipeline run does")
+    return CodeArchive(digest=digest, path=into / name)
+
+
+def same_version(compiled: str) -> None:
+    """Refuse an image of another Modelyard than the one that compiled the pipeline: their records may differ.
+
+    Raises:
+        BadInput: it is another one.
+    """
+    if (here := version("modelyard")) != compiled:
+        raise BadInput(
+            f"the pipeline was compiled by modelyard {compiled} and this image has {here}",
+            do="set pipeline.image to the image of your version and compile again",
+        )
