@@ -78,10 +78,11 @@ def start_api(home: Path, binaries: Mapping[str, Path], *, service_accounts: boo
 def _start(home: Path, binaries: Mapping[str, Path], *, service_accounts: bool) -> ControlPlane:
     port, etcd_port, peer_port = free_port(), free_port(), free_port()
     peers, clients = f"http://127.0.0.1:{peer_port}", f"http://127.0.0.1:{etcd_port}"
+    server = f"https://127.0.0.1:{port}"
     tokens = {user: secrets.token_hex(16) for user in USERS}
     lines = [f'{tokens[user]},{user},{user},"{group}"\n' for user, group in USERS.items()]
-    _private(home / "tokens.csv", "".join(lines))
-    _keys(home)
+    private(home / "tokens.csv", "".join(lines))
+    write_keys(home)
     etcd = spawn(
         [
             binaries["etcd"], "--data-dir", home / "etcd", "--unsafe-no-fsync", "--log-level", "error",
@@ -110,9 +111,9 @@ def _start(home: Path, binaries: Mapping[str, Path], *, service_accounts: bool) 
         authority = home / "certificates" / "apiserver.crt"
         wait_until(authority.exists, deadline_s=START_S, what="the API server's certificate", child=api)
         for user, token in tokens.items():
-            _write_kubeconfig(home / f"{user.rpartition(':')[2]}.kubeconfig", port, authority, user, token)
+            write_kubeconfig(home / f"{user.rpartition(':')[2]}.kubeconfig", server, authority, user, token)
         wait_until(
-            lambda: _ready(port, authority, tokens["admin"]), deadline_s=START_S, what="the API server", child=api
+            lambda: ready(server, authority, tokens["admin"]), deadline_s=START_S, what="the API server", child=api
         )
     except BaseException:  # also when it is told to stop
         plane.stop()
@@ -137,36 +138,39 @@ def start_controllers(plane: ControlPlane, binary: Path) -> ControlPlane:
     return ControlPlane(home=home, children=(*plane.children, controllers))
 
 
-def _keys(home: Path) -> None:
+def write_keys(home: Path) -> None:
     """The pair that signs ServiceAccounts' tokens."""
     key = ec.generate_private_key(ec.SECP256R1())
     text = serialization.Encoding.PEM
     secret = key.private_bytes(text, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     public = key.public_key().public_bytes(text, serialization.PublicFormat.SubjectPublicKeyInfo)
-    _private(home / "accounts.key", secret.decode())
-    _private(home / "accounts.pub", public.decode())
+    private(home / "accounts.key", secret.decode())
+    private(home / "accounts.pub", public.decode())
 
 
-def _write_kubeconfig(file: Path, port: int, authority: Path, user: str, token: str) -> None:
-    cluster = {"server": f"https://127.0.0.1:{port}", "certificate-authority": str(authority)}
+def write_kubeconfig(file: Path, server: str, authority: Path, user: str, token: str, *, name: str = "tests") -> None:
+    """Write a kubeconfig of one cluster and one user, both in the context `name`."""
+    cluster = {"server": server, "certificate-authority": str(authority)}
     content = {
         "apiVersion": "v1",
         "kind": "Config",
-        "clusters": [{"name": "tests", "cluster": cluster}],
+        "clusters": [{"name": name, "cluster": cluster}],
         "users": [{"name": user, "user": {"token": token}}],
-        "contexts": [{"name": "tests", "context": {"cluster": "tests", "user": user}}],
-        "current-context": "tests",
+        "contexts": [{"name": name, "context": {"cluster": name, "user": user}}],
+        "current-context": name,
     }
-    _private(file, json.dumps(content, indent=1))
+    private(file, json.dumps(content, indent=1))
 
 
-def _private(file: Path, text: str) -> None:
+def private(file: Path, text: str) -> None:
+    """Write a file that nobody else may read."""
     file.touch(mode=0o600)
     file.write_text(text)
 
 
-def _ready(port: int, authority: Path, token: str) -> bool:
-    request = urllib.request.Request(f"https://127.0.0.1:{port}/readyz", headers={"Authorization": f"Bearer {token}"})
+def ready(server: str, authority: Path, token: str) -> bool:
+    """Whether the API server says that it is ready."""
+    request = urllib.request.Request(f"{server}/readyz", headers={"Authorization": f"Bearer {token}"})
     try:
         context = ssl.create_default_context(cafile=str(authority))
         with urllib.request.urlopen(request, timeout=2, context=context) as answer:
