@@ -13,7 +13,7 @@ from pathlib import Path
 
 from modelyard.errors import Tampered
 from modelyard.model.folder import FolderError, verify
-from modelyard.serving.contents import MODEL, read_contents
+from modelyard.serving.contents import FALLBACK, MODEL, read_contents
 from modelyard.storage.atomic import digest_bytes, explained, staging
 
 _DATELESS = (1980, 1, 1, 0, 0, 0)
@@ -69,17 +69,24 @@ def digests(entries: Mapping[str, bytes | Path]) -> dict[str, str]:
     }
 
 
-def unpack_model(archive: Path, into: Path) -> Path:
+def unpack_model(archive: Path, into: Path, *, uncompressed: bool = False) -> Path:
     """The model folder of an archive, every byte of it checked, as the folder `into`.
+
+    Args:
+        archive: the `.mar`.
+        into: the folder to make; what lies there whole already is taken.
+        uncompressed: the model that was compressed, where a variant of it serves.
 
     Raises:
         BadInput: no archive of ours.
         Tampered: the archive does not hold together, or its model folder does not.
     """
     contents = read_contents(archive)
+    fallback = contents.manifest.fallback if uncompressed else None
+    place, digest = (FALLBACK, fallback.model) if fallback else (MODEL, contents.manifest.model)
     if into.is_dir():
         try:
-            verify(into, contents.manifest.model)
+            verify(into, digest)
             return into
         except FolderError:  # left by a killed process, or changed
             with explained(into):
@@ -87,12 +94,12 @@ def unpack_model(archive: Path, into: Path) -> Path:
     with staging(into) as staged:
         with zipfile.ZipFile(archive) as zipped:
             for name in contents.manifest.files:
-                if name.startswith(f"{MODEL}/"):
-                    path = staged / name.removeprefix(f"{MODEL}/")
+                if name.startswith(f"{place}/"):
+                    path = staged / name.removeprefix(f"{place}/")
                     path.parent.mkdir(parents=True, exist_ok=True)
                     path.write_bytes(zipped.read(name))
         try:
-            verify(staged, contents.manifest.model)
+            verify(staged, digest)
         except FolderError as error:
             raise Tampered(f"{archive}: {error.what}", do="package the model again") from None
     return into

@@ -66,11 +66,11 @@ def version_of(registry: Registry, project: ModelProject, number: str, *, into: 
     return _unpacked(registry, named, into)
 
 
-def _unpacked(registry: Registry, named: Version, into: Path) -> Champion:
+def _unpacked(registry: Registry, named: Version, into: Path, *, uncompressed: bool = False) -> Champion:
     folder = into / named.digest.removeprefix("sha256:")
     try:
         archive = registry.fetch(named, folder / "archive")
-        model = unpack_model(archive, folder / "model")
+        model = unpack_model(archive, folder / ("uncompressed" if uncompressed else "model"), uncompressed=uncompressed)
     except (BadInput, Tampered) as error:
         missing = Verdict(
             outcome=Outcome.INCONCLUSIVE,
@@ -84,8 +84,10 @@ def _unpacked(registry: Registry, named: Version, into: Path) -> Champion:
 def registered_weights(registry: Registry, named: str, *, into: Path) -> Weights:
     """The weights of a registered version, as `models:/NAME/VERSION` or `models:/NAME@ALIAS`.
 
+    Where a compressed variant serves, these are the weights that it was made from: its archive carries them.
+
     Raises:
-        BadInput: there is no such version, or it serves a program that holds no weights to go on from.
+        BadInput: there is no such version, its archive is gone, or it holds no weights.
     """
     found = re.fullmatch(r"models:/([^/@]+)(?:/(\d+)|@([^/@]+))", named)
     if not found:
@@ -97,14 +99,14 @@ def registered_weights(registry: Registry, named: str, *, into: Path) -> Weights
     if not isinstance(version, Version):
         why = version.message if version else "there is no such version"
         raise BadInput(f"train.initialize.from: {named}: {why}", do="name a version that is registered")
-    champion = _unpacked(registry, version, into)
+    champion = _unpacked(registry, version, into, uncompressed=True)
     if champion.folder is None:
         assert champion.missing is not None
         raise BadInput(f"train.initialize.from: {champion.missing.message}", do="name another version")
     weights = champion.folder / "model.safetensors"
     if not weights.is_file():
         raise BadInput(
-            f"train.initialize.from: {named} serves a compressed program, which holds no weights to go on from",
+            f"train.initialize.from: {named} holds no weights to go on from",
             do="give the safetensors file of its training run",
         )
     return Weights(path=str(weights), digest=digest_file(weights))

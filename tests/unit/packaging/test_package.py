@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from tests.fakes.small_model import NAME, model_folder, prepared_data, small_package
 
 from modelyard.errors import BadInput, Tampered
+from modelyard.model.predictor import digest_of
+from modelyard.packaging.archive import unpack_model
 from modelyard.packaging.golden import difference
 from modelyard.packaging.package import Elsewhere, Package, load_package, package
 from modelyard.serving.contents import Manifest, VariantFacts, read_contents, serving_folder
@@ -162,6 +164,21 @@ def test_all_variants_of_a_version_stand_in_its_manifest_with_digest_metrics_and
     assert manifest.fallback is not None
     assert manifest.fallback.model != manifest.model
     assert {"fallback/model.json", "fallback.json", "model/model.json"} <= set(manifest.files)
+
+
+def test_the_model_that_was_compressed_comes_out_of_the_archive_too(tmp_path: Path) -> None:
+    packed = on_two_kinds_of_nodes(tmp_path)
+    served = unpack_model(Path(packed.archive), tmp_path / "served")
+    before = unpack_model(Path(packed.archive), tmp_path / "before", uncompressed=True)
+    variants = [json.loads((folder / "model.json").read_text())["variant"] for folder in (served, before)]
+    assert variants == ["onnx-int8", "fp32"]
+    assert (before / "model.safetensors").read_bytes() == (tmp_path / "other/model/model.safetensors").read_bytes()
+
+
+def test_an_uncompressed_model_is_itself_what_it_was_made_from(tmp_path: Path) -> None:
+    packed = small_package(tmp_path)
+    folder = unpack_model(Path(packed.archive), tmp_path / "before", uncompressed=True)
+    assert digest_of(folder) == digest_of(Path(packed.folder))
 
 
 def test_a_package_that_fits_no_other_node_says_so_there(tmp_path: Path) -> None:
