@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 TORCH := $(if $(wildcard $(WHEELS)/torch-*+cpu-*.whl),cpu,cuda)
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help setup demo test cluster nightly coverage test-unit check format lock clean
+.PHONY: help setup demo test cluster nightly coverage test-unit check images format lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z][a-z-]*:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -53,12 +53,16 @@ check: setup ## Lint, types, import contracts, formatting, spelling
 	@$(BIN)/lint-imports
 	@$(BIN)/codespell
 
+images: ## Build the images with docker, podman or buildah: operator, serving, training, pipelines (ARGS="serving --torch cpu")
+	@$(PYTHON) images/build.py $(if $(WHEELS),--wheels $(WHEELS)) $(ARGS)
+
 format: setup ## Format and fix what can be fixed
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
 lock: setup ## Resolve requirements.in anew into the hashed lock
 	@PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/python requirements/lock.py $(WHEELS)
+	@$(BIN)/python requirements/images.py
 
 clean: ## Remove what was built here: the environment, caches, the demo's state
 	rm -rf $(VENV) .modelyard .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage* htmlcov

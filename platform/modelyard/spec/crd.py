@@ -1,6 +1,6 @@
 """CustomResourceDefinitions, made from the types: structural schemas with every field's meaning, defaults and rules.
 
-`python -m modelyard.spec.crd charts/modelyard/crds` writes them; a test holds the files to the types.
+`python -m modelyard.spec.crd charts/modelyard/definitions` writes them; a test holds the files to the types.
 https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/
 """
 
@@ -148,7 +148,7 @@ def schema_of(kind: type) -> Mapping[str, Any]:
 def files() -> Mapping[str, str]:
     """File name → text of each definition."""
     return {
-        f"{GROUP}_{names.plural}.yaml": "# Made from the types: python -m modelyard.spec.crd charts/modelyard/crds\n"
+        f"{GROUP}_{names.plural}.yaml": "# Made from the types: python -m modelyard.spec.crd charts/modelyard/definitions\n"
         + yaml.safe_dump(definition(names), sort_keys=False, width=120, allow_unicode=True)
         for names in KINDS
     }

@@ -11,7 +11,7 @@ from modelyard.spec.deployment import DeploymentSpec, ModelDeployment, ModelRef
 from modelyard.spec.metadata import Metadata
 from modelyard.spec.objects import to_object
 
-FOLDER = Path(__file__).parents[3] / "charts" / "modelyard" / "crds"
+FOLDER = Path(__file__).parents[3] / "charts" / "modelyard" / "definitions"
 METADATA = Metadata(name="digits")
 SCHEMAS = {names.kind.__name__: schema_of(names.kind) for names in KINDS}
 
@@ -34,7 +34,7 @@ def rules(schema: Mapping[str, Any], path: str) -> Iterator[tuple[str, str]]:
 
 def test_the_shipped_definitions_are_made_from_the_types() -> None:
     shipped = {file.name: file.read_text() for file in FOLDER.glob("*.yaml")}
-    assert shipped == files(), "run: python -m modelyard.spec.crd charts/modelyard/crds"
+    assert shipped == files(), "run: python -m modelyard.spec.crd charts/modelyard/definitions"
 
 
 @pytest.mark.parametrize("kind", SCHEMAS)
