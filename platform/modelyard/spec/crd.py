@@ -67,6 +67,7 @@ class Names(NamedTuple):
     description: str
 
 
+MADE: Final = "# Made from the types: python -m modelyard.spec.crd charts/modelyard/definitions\n"
 KINDS: Final = (
     Names(
         ModelRegistry, "modelregistries", "mreg", "Where the ModelDeployments of its namespace get their versions from."
@@ -148,7 +149,7 @@ def schema_of(kind: type) -> Mapping[str, Any]:
 def files() -> Mapping[str, str]:
     """File name → text of each definition."""
     return {
-        f"{GROUP}_{names.plural}.yaml": "# Made from the types: python -m modelyard.spec.crd charts/modelyard/definitions\n"
+        f"{GROUP}_{names.plural}.yaml": MADE
         + yaml.safe_dump(definition(names), sort_keys=False, width=120, allow_unicode=True)
         for names in KINDS
     }
