@@ -12,9 +12,17 @@ from modelyard.errors import BadInput, Tampered
 from modelyard.spec.pipeline import Pipeline
 from modelyard.spec.project import ModelProject
 from modelyard.storage.atomic import digest_bytes
+from modelyard_pipelines.compare_recipes import compare_recipes
+from modelyard_pipelines.evaluate_only import evaluate_only
+from modelyard_pipelines.retrain_on_schedule import retrain_on_schedule
 from modelyard_pipelines.train_and_release import train_and_release
 
-PIPELINES: Mapping[str, Callable[[Pipeline], Any]] = {"train-and-release": train_and_release}
+PIPELINES: Mapping[str, Callable[[Pipeline], Any]] = {
+    "train-and-release": train_and_release,
+    "compare-recipes": compare_recipes,
+    "retrain-on-schedule": retrain_on_schedule,
+    "evaluate-only": evaluate_only,
+}
 SEAL = "# modelyard: sha256 of the lines below: "
 
 

@@ -8,6 +8,7 @@ import httpx
 
 from modelyard.errors import ModelyardError
 from modelyard.evaluation.gate import GateReport
+from modelyard.registry.port import Version
 from modelyard.reports.view import RunView, StageView
 from modelyard.runs.journal import StageEntry
 from modelyard.spec.codec import from_data
@@ -59,6 +60,7 @@ def view_of_run(model: str, job: str, state: str, error: str, known: Sequence[Tr
     """What MLflow's runs of one job say, as a report has it."""
     entries: dict[str, StageEntry] = {}
     message = error
+    tags = {name: value for one in known for name, value in one.tags.items()}
     for one in known:
         for told in json.loads(one.tags.get(TOLD, "[]")):
             entry = from_data(StageEntry, told, where=f"run {one.id}")
@@ -72,8 +74,18 @@ def view_of_run(model: str, job: str, state: str, error: str, known: Sequence[Tr
     came = ENDINGS.get(state, state.capitalize())
     if came == "Succeeded" and refusal is not None:
         came = "Inconclusive" if refusal.outcome == Outcome.INCONCLUSIVE else "Refused"
-    return RunView(model=model, run=job, started_at=known[0].started_at if known else 0.0, state=came,
-                   message=message, stages=tuple(stages))  # fmt: skip
+    number, digest = tags.get("modelyard.version"), tags.get("modelyard.digest", "")
+    return RunView(
+        model=model,
+        run=job,
+        started_at=known[0].started_at if known else 0.0,
+        state=came,
+        message=message or tags.get("modelyard.news", ""),
+        stages=tuple(stages),
+        version=Version(model=model, version=number, digest=digest) if number else None,
+        champion=tags.get("modelyard.champion"),
+        alias=tags.get("modelyard.alias", "champion"),
+    )
 
 
 def _close(runs: Runs, known: Sequence[TrackedRun], view: RunView) -> None:

@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from modelyard.data.prepared import PreparedData
+from modelyard.errors import BadInput
 from modelyard.evaluation.report import EvaluationReport
-from modelyard.runs.champion import Champion, version_of
+from modelyard.runs.champion import Champion, champion_of, version_of
 from modelyard.runs.release import Refused
 from modelyard.runs.stages import Stage
 from modelyard.runs.walk import Result
@@ -56,6 +57,26 @@ def compressed(
     except Refused as refused:
         outcome = refused.verdict.outcome
     return Compressed(outcome=outcome), _report(at, at.entry(Stage.COMPRESS).more["served"])
+
+
+def version_judged(at: Step, data: Result[PreparedData], number: str) -> tuple[Compressed, EvaluationReport]:
+    """Stages 3 and 4 on a registered version: all rules, since it serves.
+
+    Raises:
+        BadInput: it is not registered, or its archive cannot be used.
+    """
+    into = at.walk.state / "champions"
+    found = version_of(wiring.registry(), at.project, number, into=into)
+    if found.folder is None:
+        assert found.missing is not None
+        raise BadInput(f"version: {found.missing.message}", do="name a registered one")
+    at.way.evaluate(data, found.folder)
+    began = at.walk.begin(Stage.GATE)
+    champion = champion_of(wiring.registry(), at.project, mine={"modelyard.run": "none"}, into=into)
+    result = at.way.judging(data).judge(found.folder, champion, at.project.gates)
+    verdict = result.value.verdict
+    at.walk.note(Stage.GATE, began=began, result=result, message=verdict.message, verdict=verdict)
+    return Compressed(outcome=verdict.outcome), _report(at, at.entry(Stage.EVALUATE).folder)
 
 
 def show(report: EvaluationReport, numbers: Any, confusion: Any) -> None:

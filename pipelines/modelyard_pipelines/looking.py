@@ -44,8 +44,9 @@ def looked(
         made_of = inputs_digest(project, code=code, source=source)
         versions = wiring.registry().versions(project.metadata.name)
         known = next((one for one in versions if one.tags.get(INPUTS) == made_of), None)
-        at.tracked.log(params=_flat(sections), tags={INPUTS: made_of})
+        at.tracked.log(params=_flat(sections), tags={INPUTS: made_of, "modelyard.alias": project.alias})
         told = f"version {known.version} was made of the same" if known else "nothing was made of this yet"
+        at.tracked.log(tags={"modelyard.news": f"nothing new: {told}"} if known else {})
         lines = [f"# {project.metadata.name}", "", f"- data: `{source}`", f"- code: `{code}`", f"- {told}"]
         lines += [f"- [run in MLflow]({at.tracked.page})"] if at.tracked.page else []
         Path(overview.path).write_text("\n".join(lines) + "\n", "utf-8")

@@ -90,6 +90,7 @@ def register_made(
     version = release.register(packed, chosen, report, before, trained.value.run_id)
     made_of = inputs_digest(at.project, code=at.code.digest, source=source)
     wiring.registry().tag(version.model, version.version, {INPUTS: made_of, "modelyard.job": wiring.job()})
+    at.tracked.log(tags={"modelyard.version": version.version, "modelyard.digest": version.digest})
     page = f"{wiring.tracking_uri().rstrip('/')}/#/models/{version.model}/versions/{version.version}"
     artifact.metadata.update({"version": version.version, "digest": version.digest, "mlflow_version": page})
     Path(artifact.path).parent.mkdir(parents=True, exist_ok=True)
@@ -116,6 +117,7 @@ def promoted(at: Step, *, version: str, champion: str, wait_s: float, words: Art
     told = f"{alias} names version {version}" if there else (
         f"version {version} waits for a person: `modelyard promote {name} {version}`, or move {alias} in MLflow"
     )  # fmt: skip
+    at.tracked.log(tags={"modelyard.champion": version} if there else {})
     at.walk.note(Stage.PROMOTE, began=time.monotonic(), message=told)
     Path(words.path).write_text(f"# {name}\n\n{told}\n", "utf-8")
     return Promoted(outcome=PROMOTED if there else WAITING)

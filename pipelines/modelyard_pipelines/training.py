@@ -1,12 +1,24 @@
 """What the train step does: in its own pod, or as a job of the cluster beside it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from modelyard.data.prepared import PreparedData
 from modelyard.errors import BadInput
+from modelyard.runs.stages import Stage
 from modelyard.runs.walk import Result
-from modelyard.training.job import TrainedModel
-from modelyard_pipelines.step import Step
+from modelyard.spec.codec import from_json, to_data
+from modelyard.spec.metrics import metric_kind
+from modelyard.training.files import JOB
+from modelyard.training.job import TrainedModel, TrainJob
+from modelyard_pipelines.step import Artifact, Step
+
+
+class Chosen(NamedTuple):
+    """The `train` section of the best candidate."""
+
+    train: dict[str, Any]
 
 
 def trained_on(place: str, at: Step, data: Result[PreparedData]) -> TrainedModel:
@@ -18,6 +30,39 @@ def trained_on(place: str, at: Step, data: Result[PreparedData]) -> TrainedModel
     if place == "here":
         return at.way.train(data).value
     raise BadInput(f"pipeline.trainOn: {place} is not known to this image", do="write here")
+
+
+def chosen(at: Step, candidates: Sequence[Artifact], *, by: str, trained: Artifact, table: Artifact) -> Chosen:
+    """The best of several trainings by a metric of the validation split, handed on as if it were the only one.
+
+    Raises:
+        BadInput: no candidate has the metric; the message names those there are.
+    """
+    results = [at.take(one, TrainedModel) for one in candidates]
+    numbers = [told(one.value) for one in results]
+    name = f"validation_{by}"
+    missing = [at for at, one in enumerate(numbers) if name not in one]
+    if missing:
+        known = sorted({key.removeprefix("validation_") for one in numbers for key in one if "validation_" in key})
+        raise BadInput(f"by: candidate {missing[0] + 1} has no {by} on the validation split", do=f"name one of {known}")
+    kind = metric_kind(by, at.project.metrics)
+    sign = -1.0 if kind is not None and kind.better == "higher" else 1.0
+    best = min(range(len(results)), key=lambda index: sign * numbers[index][name])
+    at.take(candidates[best], TrainedModel)  # the record's last word on training
+    job = from_json(TrainJob, (results[best].folder / JOB).read_text(), where=str(results[best].folder / JOB))
+    at.give(trained, Stage.TRAIN, digest=results[best].value.digest, by=f"{by} {numbers[best][name]:.4g}")
+    Path(table.path).write_text(_table(numbers, best, by), "utf-8")
+    return Chosen(train=to_data(job.train))
+
+
+def _table(numbers: Sequence[Mapping[str, float]], best: int, by: str) -> str:
+    names = list(dict.fromkeys(name for one in numbers for name in one))
+    lines = [f"# Candidate {best + 1} is best by {by}", "", "| candidate | " + " | ".join(names) + " |"]
+    lines += ["| --- |" + " ---: |" * len(names)]
+    for index, one in enumerate(numbers):
+        cells = [f"{one[name]:.4g}" if name in one else "-" for name in names]
+        lines.append(f"| {index + 1}{' **best**' if index == best else ''} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
 
 
 def told(trained: TrainedModel) -> Mapping[str, float]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from modelyard.reports import tables
 from modelyard.reports.markup import Markup, el
 from modelyard.reports.sections import SECTIONS, moment, note, table
-from modelyard.reports.summary import facts, stage_tone, summary
+from modelyard.reports.summary import facts, of_stage, stage_tone, summary
 from modelyard.reports.view import RunView
 
 _STYLE = Path(__file__).with_name("style.css")
@@ -41,14 +41,14 @@ def render(view: RunView, *, only: Sequence[str] = ()) -> str:
     shown = [(at, name) for at, name in enumerate(SECTIONS, 1) if not only or name in only]
     body = el(
         "body",
-        _header(view),
+        _header(view, only),
         el("main", *(_section(view, at, name) for at, name in shown), _digests(view) if not only else None),
     )
     return f"<!doctype html>\n{el('html', head, body, lang='en')}\n"
 
 
-def _header(view: RunView) -> Markup:
-    said = summary(view)
+def _header(view: RunView, only: Sequence[str] = ()) -> Markup:
+    said = summary(view) if len(only) != 1 else of_stage(view, only[0], SECTIONS[only[0]][0])
     when = " · ".join(filter(None, (view.run and f"run {view.run}", view.started_at and moment(view.started_at))))  # type: ignore[arg-type]
     steps = [
         el(

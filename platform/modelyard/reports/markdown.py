@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from modelyard.reports import tables
 from modelyard.reports.sections import SECTIONS, moment
-from modelyard.reports.summary import facts, summary
+from modelyard.reports.summary import facts, of_stage, summary
 from modelyard.reports.tables import Table
 from modelyard.reports.view import RunView
 
@@ -18,7 +18,7 @@ def render_markdown(view: RunView, *, only: Sequence[str] = ()) -> str:
         view: whatever is known of the run.
         only: the stages that are shown; all without.
     """
-    said = summary(view)
+    said = summary(view) if len(only) != 1 else of_stage(view, only[0], SECTIONS[only[0]][0])
     lines = [f"# {_plain(view.model)}: {_plain(said.headline)}", ""]
     if said.reason:
         lines += [_plain(said.reason), ""]
@@ -30,8 +30,8 @@ def render_markdown(view: RunView, *, only: Sequence[str] = ()) -> str:
         if only and name not in only:
             continue
         stage = view.stage(name)
-        lines += [f"## {title}", ""]
-        lines += [_plain(stage.message), ""] if stage and stage.message else []
+        lines += [f"## {title}", ""] if len(only) != 1 else []
+        lines += [_plain(stage.message), ""] if stage and stage.message and len(only) != 1 else []
         found = _tables(view, name)
         for one in found:
             lines += [*_table(one), ""] if one.rows else []

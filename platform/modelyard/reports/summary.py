@@ -53,6 +53,15 @@ def summary(view: RunView) -> Summary:
     return Summary(_STATES.get(view.state, "muted"), view.state or "Not run yet", view.message)
 
 
+def of_stage(view: RunView, name: str, title: str) -> Summary:
+    """The same of one stage alone, whose page stands by itself."""
+    stage = view.stage(name)
+    verdict = stage.verdict if stage else None
+    words = {"good": "passed", "bad": "said no", "warn": "could not decide"}
+    headline = f"{title} {words[tone(verdict)]}" if verdict else title
+    return Summary(tone(verdict), headline, stage.message if stage else "")
+
+
 def deciding(view: RunView) -> tuple[str, Verdict] | None:
     """The last verdict of a stage, and the stage's name."""
     said = [(stage.stage, stage.verdict) for stage in view.stages if stage.verdict is not None]
