@@ -26,7 +26,7 @@ from modelyard.processes import wait_until
 from modelyard.storage.atomic import write_text
 
 ROOT: Final = Path(__file__).parents[2]
-CRDS: Final = ROOT / "charts" / "modelyard" / "crds"
+CRDS: Final = ROOT / "charts" / "modelyard" / "definitions"
 
 
 def install(kube: KubeClient, *folders: Path) -> None:

@@ -331,7 +331,7 @@ def attempt(namespace: str, *, name: str = "digits-00001", deployment: str = "di
 
 
 def _file(plural: str) -> Path:
-    return Path(__file__).parents[3] / "charts" / "modelyard" / "crds" / f"modelyard.dev_{plural}.yaml"
+    return Path(__file__).parents[3] / "charts" / "modelyard" / "definitions" / f"modelyard.dev_{plural}.yaml"
 
 
 def _messages(thing: Any) -> list[str]:
