@@ -57,6 +57,9 @@ BINARIES: Final[Mapping[str, Binary]] = {
     "kubectl": Binary("kubernetes", "k8s.io/kubernetes/cmd/kubectl", _KUBERNETES),
     "kube-scheduler": Binary("kubernetes", "k8s.io/kubernetes/cmd/kube-scheduler", _KUBERNETES),
     "kwok": Binary("kwok", "sigs.k8s.io/kwok/cmd/kwok"),
+    "training-operator": Binary("training-operator", "github.com/kubeflow/training-operator/cmd/training-operator.v1"),
+    "trainer": Binary("trainer", "github.com/kubeflow/trainer/v2/cmd/trainer-controller-manager"),
+    "jobset": Binary("trainer", "sigs.k8s.io/jobset"),
     "kubelet": Binary("node", "k8s.io/kubernetes/cmd/kubelet", _KUBERNETES),
     "kube-proxy": Binary("node", "k8s.io/kubernetes/cmd/kube-proxy", _KUBERNETES),
     "containerd": Binary("containerd", "github.com/containerd/containerd/v2/cmd/containerd"),
@@ -64,7 +67,6 @@ BINARIES: Final[Mapping[str, Binary]] = {
     "ctr": Binary("containerd", "github.com/containerd/containerd/v2/cmd/ctr"),
     "coredns": Binary("coredns", "github.com/coredns/coredns"),
     "envoy-gateway": Binary("gateway", "github.com/envoyproxy/gateway/cmd/envoy-gateway"),
-    "helm": Binary("helm", "helm.sh/helm/v4/cmd/helm"),
     "pause": Binary("pause", "modelyard.dev/tests/cluster/pause"),
 }
 DEFINITIONS: Final[Mapping[str, str]] = {
@@ -82,7 +84,7 @@ NEEDED: Final = ("etcd", "kube-apiserver", "kube-controller-manager", "kubectl")
 """By the tests; the scheduler, kwok and Argo Rollouts by the benchmark of scale."""
 NODE: Final = (
     *NEEDED, "kube-scheduler", "kubelet", "kube-proxy", "containerd", "containerd-shim-runc-v2", "ctr", "coredns",
-    "pause", "envoy-gateway", "helm",
+    "pause", "envoy-gateway",
 )  # fmt: skip
 """What a node of our own consists of (`tests.cluster.node`)."""
 

@@ -1,11 +1,15 @@
 """Images for the node: archives in the OCI layout, made without Docker and kept by their content."""
 
+import contextlib
 import hashlib
 import io
 import json
 import platform
+import shutil
 import subprocess
+import sys
 import tarfile
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -77,3 +81,98 @@ def _add(out: tarfile.TarFile, name: str, data: bytes) -> None:
     entry = tarfile.TarInfo(name)
     entry.size = len(data)
     out.addfile(entry, io.BytesIO(data))
+
+
+BASE: Final = "localhost/modelyard-base:bookworm"
+"""Debian with Python 3.11, as `python:3.11-slim-bookworm` has it."""
+_INCLUDED: Final = "ca-certificates,python3,python3-venv"
+
+
+def archives() -> Path:
+    """Where archives of images are kept."""
+    return build.cache().parent / "images"
+
+
+def small(name: str, files: Mapping[str, Path], *, command: Sequence[str]) -> Path:
+    """The archive of an image of a few files, written once."""
+    sizes = [f"{place}:{source.resolve()}:{source.stat().st_size}" for place, source in sorted(files.items())]
+    archive = archives() / f"{name.rpartition('/')[2].partition(':')[0]}-{_key(name, *sizes, *command)}.tar"
+    if not archive.exists():
+        archives().mkdir(parents=True, exist_ok=True)
+        write_image(name, archive.with_suffix(".part"), files, command=command)
+        _keep(archive)
+    return archive
+
+
+def buildah(*words: str | Path, log: Path | None = None) -> str:
+    """Run buildah."""
+    with contextlib.ExitStack() as opened:
+        errors = opened.enter_context(log.open("ab")) if log else subprocess.PIPE
+        done = subprocess.run(["buildah", *words], stdout=subprocess.PIPE, stderr=errors, check=False)
+    if done.returncode != 0:
+        raise build.NotBuilt(f"buildah {words[0]} failed: {(done.stderr or b'').decode()[-2000:]} {log or ''}")
+    return done.stdout.decode().strip()
+
+
+def base() -> str:
+    """The base of all others, made from Debian's packages where it is not there."""
+    known = subprocess.run(["buildah", "inspect", "--type", "image", BASE], capture_output=True, check=False)
+    if known.returncode == 0:
+        return BASE
+    archives().mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=archives(), prefix=".base-") as folder:
+        root, log = Path(folder) / "root", archives() / "base.log"
+        with log.open("wb") as out:
+            done = subprocess.run(
+                ["nice", "-n", "10", "debootstrap", "--variant=minbase", f"--include={_INCLUDED}", "bookworm", root],
+                stdout=out, stderr=subprocess.STDOUT, check=False,
+            )  # fmt: skip
+        if done.returncode != 0:
+            raise build.NotBuilt(f"debootstrap could not make the base image: read {log}")
+        for waste in ("var/cache/apt", "var/lib/apt/lists", "usr/share/doc", "usr/share/man", "usr/share/locale"):
+            shutil.rmtree(root / waste, ignore_errors=True)
+        container = buildah("from", "scratch")
+        buildah("add", "--quiet", container, root, "/")
+        path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+        buildah("config", "--env", f"PATH={path}", container)
+        buildah("commit", "--quiet", "--rm", container, BASE)
+    return BASE
+
+
+def ours(name: str, *, tag: str, wheels: Path) -> Path:
+    """The archive of one of the product's images, built by `images/build.py` where its inputs changed."""
+    root = build.HERE.parents[1]
+    mounted = [Path("/etc/ssl/certs/ca-certificates.crt"), Path("/etc/pip.conf")]
+    volumes = [word for file in mounted if file.exists() for word in ("-v", f"{file}:{file}:ro")]
+    log = archives() / f"{name}.log"
+    words = [
+        "nice", "-n", "10", sys.executable, "images/build.py", name, "--builder", "buildah", "--tag", tag,
+        "--base", base(), "--torch", "cpu", "--wheels", str(wheels),
+        "--", "--isolation", "chroot", "--pull-never", "--network", "host", *volumes,
+    ]  # fmt: skip
+    with log.open("wb") as out:
+        done = subprocess.run(words, cwd=root, stdout=out, stderr=subprocess.STDOUT, check=False)
+    if done.returncode != 0:
+        raise build.NotBuilt(f"image {name} could not be built: {log.read_text()[-3000:]}")
+    image = f"modelyard/{name}:{tag}"
+    known = json.loads(buildah("inspect", "--type", "image", image))["FromImageID"]
+    archive = archives() / f"{name}-{known[:16]}.tar"
+    if not archive.exists():
+        part = archive.with_suffix(".part")
+        part.unlink(missing_ok=True)
+        # not packed: what is saved in time is worth more than the disk for a day
+        buildah("push", "--quiet", "--disable-compression", image, f"oci-archive:{part}:docker.io/{image}")
+        _keep(archive)
+    return archive
+
+
+def _keep(archive: Path) -> None:
+    """The archive is whole; others of that name are older."""
+    archive.with_suffix(".part").rename(archive)
+    for other in archives().glob(f"{archive.name.rpartition('-')[0]}-*.tar"):
+        if other != archive and len(other.name) == len(archive.name):
+            other.unlink()
+
+
+def _key(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
