@@ -9,6 +9,7 @@ import contextlib
 import json
 import logging
 import os
+import shutil
 import socket
 import sys
 from datetime import timedelta
@@ -84,9 +85,12 @@ def main(job: str, out: str, code: str, processes: str) -> int:
         role="trainer", local_world_size=int(processes), entrypoint=rank.main, args=(job, out, code),
         rdzv_handler=Loopback(), max_restarts=0, monitor_interval=0.05,
     )  # fmt: skip
-    agent = LocalElasticAgent(spec, DefaultLogsSpecs(), start_method="fork", shutdown_timeout=5)
+    logs = Path(out) / "agent"  # else torch leaves a folder in the temporary directory for each training
+    shutil.rmtree(logs, ignore_errors=True)
+    agent = LocalElasticAgent(spec, DefaultLogsSpecs(log_dir=str(logs)), start_method="fork", shutdown_timeout=5)
     with contextlib.suppress(SignalException):
         result = agent.run()
+        shutil.rmtree(logs, ignore_errors=True)
         failed = {str(rank): failure.exitcode for rank, failure in (result.failures or {}).items()}
         write_text(Path(out) / EXITS, json.dumps(failed))
         return 1 if result.is_failed() else 0

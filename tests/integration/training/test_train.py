@@ -26,7 +26,10 @@ from modelyard.units import Duration
 pytestmark = pytest.mark.process
 
 
-def test_two_processes_train_a_model_that_another_call_gives_again(job, tmp_path):
+def test_two_processes_train_a_model_that_another_call_gives_again(job, tmp_path, monkeypatch):
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
     told = []
     trained = train(job, out=tmp_path, progress=lambda message, share: told.append((message, share)))
     assert (trained.world_size, trained.threads, trained.restarts) == (2, 1, 0)
@@ -36,6 +39,9 @@ def test_two_processes_train_a_model_that_another_call_gives_again(job, tmp_path
     assert (description.inputs, description.kind) == (["image"], "eager")
     assert description.sample == {"image": {"shape": [1, 8, 8], "dtype": "float32"}}
     assert set(load_file(tmp_path / "model.safetensors")) >= {"head.weight", "features.1.running_mean"}
+    left = [path for path in temporary.rglob("*") if path.is_file()]
+    assert not left, "nothing is left in the temporary directory"
+    assert not list(temporary.glob("torchelastic_*"))
     log = (tmp_path / LOG).stat().st_size
     assert train(job, out=tmp_path) == trained, "what is finished is not done again"
     assert (tmp_path / LOG).stat().st_size == log
