@@ -154,7 +154,7 @@ class TrainStrategy:
     tensor_parallel: int = 1
     """With FSDP2: processes that share each layer, as the recipe's `parallelize(model, mesh)` says."""
     activation_checkpointing: bool = False
-    """Compute the blocks (members of the model's `nn.ModuleList`s) again in the backward pass: less memory, more time."""
+    """Compute the blocks (members of an `nn.ModuleList`) again in the backward pass: less memory, more time."""
     compile: bool = False
     """`torch.compile` of each block, or of the model where there are none; what it cannot compile whole is refused."""
 

@@ -64,8 +64,13 @@ class Checkpoint:
         return target
 
 
-def save(folder: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any], *, step: int, keep: int) -> None:
+def save(
+    folder: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any], *, step: int, keep: int,
+    group: dist.ProcessGroup | None = None,
+) -> None:  # fmt: skip
     """Write a checkpoint, and remove older ones but the last `keep`. Every process calls it with its own tensors.
+
+    Processes talk over `group`, the default one when absent.
 
     Raises:
         StageFailed: no space left; older checkpoints are intact.
@@ -78,10 +83,10 @@ def save(folder: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any], 
             remove_unfinished(folder)
             (staged / "tensors").mkdir(parents=True)
         if dist.is_initialized():
-            dist.barrier()
+            dist.barrier(group)
         writer = FileSystemWriter(staged / "tensors", sync_files=True)
         with _quiet():
-            dcp_save(dict(tensors), storage_writer=writer, no_dist=not dist.is_initialized())
+            dcp_save(dict(tensors), storage_writer=writer, process_group=group, no_dist=not dist.is_initialized())
         if rank == 0:
             files = {path.name: digest_file(path) for path in sorted((staged / "tensors").iterdir())}
             text = json.dumps({**state, "step": step, "files": files}, indent=1)

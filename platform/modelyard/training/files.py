@@ -32,7 +32,7 @@ class _Decisive:
 
 def identity(job: TrainJob) -> str:
     """A digest of what decides the weights, but for the number of processes and threads, which checkpoints record."""
-    free = ("keepCheckpoints", "checkpointEvery", "resources")
+    free = ("keepCheckpoints", "checkpointEvery", "asyncCheckpoints", "resources")
     train = {name: value for name, value in to_data(job.train).items() if name not in free}
     weights = (job.weights.digest or job.weights.path) if job.weights else ""
     decisive = _Decisive(train=train, data=job.data_fingerprint, code=job.code_digest, weights=weights)

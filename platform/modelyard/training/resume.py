@@ -19,6 +19,7 @@ from modelyard.training.job import EpochCurve, TrainJob
 from modelyard.training.layout import Layout
 from modelyard.training.schedules import Rates
 from modelyard.training.stopping import Watch
+from modelyard.training.writing import Writer
 
 
 @record
@@ -59,6 +60,8 @@ class Resumable:
         self._job, self._folder = job, folder
         self._model, self._optimizer, self._rates = model, optimizer, rates
         self._layout, self._taken = layout, taken
+        spec = job.train
+        self._writer = Writer(folder, keep=spec.keep_checkpoints, beside=spec.async_checkpoints)
         self._frozen = weights.frozen_digest(model, job.train.freeze)
 
     def tensors(self) -> dict[str, Tensor]:
@@ -66,15 +69,13 @@ class Resumable:
         return weights.checkpointed(self._model, self._job.train.freeze)
 
     def save(self, at: Position, best: Mapping[str, Tensor]) -> None:
-        """Write a checkpoint; every process takes part.
+        """Write a checkpoint, or begin to; every process takes part.
 
         Raises:
             StageFailed: a weight is NaN or Inf, or no space is left.
         """
         parallel.same_buffers(self._model, world=self._layout.world)
-        own = self.tensors()
-        weights.check_finite(own)
-        tensors = {f"model.{name}": value for name, value in own.items()}
+        tensors = {f"model.{name}": value for name, value in self.tensors().items()}
         tensors |= {f"best.{name}": value for name, value in best.items()}
         structure = checkpoint.take_apart(self._optimizer.state_dict(), "optimizer", tensors)
         sums: list[Any] = [[at.loss_sum, at.examples]]
@@ -92,8 +93,15 @@ class Resumable:
             "sums": sums,
             "optimizer": structure,
         }
-        keep = self._job.train.keep_checkpoints
-        checkpoint.save(self._folder, tensors, state, step=at.step, keep=keep)
+        self._writer.write(tensors, state, step=at.step)
+
+    def finish(self) -> None:
+        """Wait until the last checkpoint is written.
+
+        Raises:
+            StageFailed: it could not be written.
+        """
+        self._writer.finish()
 
     def resume(self) -> tuple[Position, dict[str, Tensor]]:
         """Go to the newest checkpoint, or to the beginning; gives the position and the best weights so far.

@@ -105,6 +105,7 @@ class Trainer:
         while at.epoch < self.spec.epochs and not self._over(at):
             at, examples, seconds = self.epoch(at)
             done, spent = done + examples, spent + seconds
+        self.resumable.finish()
         if self.best:
             own = self.model.state_dict()
             with torch.no_grad():

@@ -12,6 +12,7 @@ from modelyard.errors import BadInput, StageFailed, Tampered
 from modelyard.model.folder import FILES, FolderError, refuse_pickle
 from modelyard.spec.train import Initialize
 from modelyard.storage.atomic import digest_bytes, digest_file, write_bytes
+from modelyard.training.clip import local
 from modelyard.training.job import Origin, Weights
 
 
@@ -135,11 +136,13 @@ def save_weights(tensors: Mapping[str, Tensor], path: Path) -> str:
 def check_finite(tensors: Mapping[str, Tensor]) -> None:
     """Check that no weight is NaN or Inf, so that neither a checkpoint nor a model is poisoned.
 
+    Each process looks at its own shards, so that no process waits for another.
+
     Raises:
         StageFailed: one is; the message names the tensor.
     """
     for name, value in tensors.items():
-        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+        if value.is_floating_point() and not bool(torch.isfinite(local(value)).all()):
             raise StageFailed(f"Weight {name} became NaN or Inf", do="lower train.optimizer.lr or set train.clipNorm")
 
 

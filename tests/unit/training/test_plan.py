@@ -74,3 +74,42 @@ def test_seeds_of_updates_differ_by_update_and_process():
 @pytest.mark.parametrize("seed", [0, 2**40])
 def test_seeds_are_a_pure_function(seed):
     assert plan.update_seed(seed, update=3, rank=1) == plan.update_seed(seed, update=3, rank=1)
+
+
+def parts_of(lengths, *, world: int, size: int, whole: int, epoch: int = 0):
+    """Every process's parts of each update."""
+    cut = plan.Cut(world=world, size=size, whole=whole)
+    return list(zip(*(cut.updates(lengths, seed=3, epoch=epoch, rank=rank) for rank in range(world)), strict=True))
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    lengths=st.lists(st.integers(0, 30), min_size=1, max_size=6).filter(lambda lengths: sum(lengths) >= 12),
+    world=st.integers(1, 5), size=st.integers(1, 9), whole=st.integers(5, 12),
+)  # fmt: skip
+def test_any_number_of_processes_sees_the_same_updates_each_example_with_the_same_weight(lengths, world, size, whole):
+    alone = parts_of(lengths, world=1, size=100, whole=whole)
+    shared = parts_of(lengths, world=world, size=size, whole=whole)
+    assert len(alone) == len(shared) == sum(lengths) // whole
+    for one, many in zip(alone, shared, strict=True):
+        counted = [part for parts in many for part in parts if part.weight]
+        assert sorted(place for part in counted for place in part.places) == sorted(one[0][0].places)
+        assert all(len(part.places) <= size for part in counted)
+        assert len({len(parts) for parts in many}) == 1, "each pass of a sharded model needs all processes"
+        for part in counted:  # gradients are averaged over processes
+            assert part.weight / world / len(part.places) == pytest.approx(1 / whole)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    lengths=LENGTHS, world=st.integers(1, 4), size=st.integers(1, 9), accumulate=st.integers(1, 4),
+    whole=st.none() | st.integers(4, 20),
+)  # fmt: skip
+def test_what_was_taken_is_counted_as_the_updates_take_it(lengths, world, size, accumulate, whole):
+    cut = plan.Cut(world=world, size=size, accumulate=accumulate, whole=whole)
+    processes = [list(cut.updates(lengths, seed=1, epoch=2, rank=rank)) for rank in range(world)]
+    sizes = [
+        sum(len(part.places) for parts in update for part in parts if part.weight)
+        for update in zip(*processes, strict=True)
+    ]
+    assert list(itertools.accumulate(sizes)) == list(cut.taken(sum(lengths)))
