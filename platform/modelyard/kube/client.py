@@ -19,7 +19,7 @@ from urllib3.exceptions import HTTPError
 from modelyard.errors import BadInput, Conflict, Expired, Refused, Unavailable
 from modelyard.kube.answers import NotFound, meaning
 from modelyard.kube.metadata import name_of, namespace_of
-from modelyard.kube.port import Change, Kind, Listing, Object, Subresource, kind_of
+from modelyard.kube.port import POD, Change, Kind, Labels, Listing, Object, Subresource, kind_of
 
 PAGE: Final = 500
 """Objects that one answer of a list holds, as `kubectl` asks for them."""
@@ -173,6 +173,23 @@ class KubeClient:
         except NotFound:
             return
 
+    def log(
+        self, namespace: str, pod: str, *, container: str, since: str = "", deadline_s: float = 0.0
+    ) -> Iterator[str] | None:
+        """See the port."""
+        query = {"container": container, "timestamps": "true"}
+        if since:
+            query["sinceTime"] = f"{since[:19]}Z"  # the API knows whole seconds only
+        if deadline_s:
+            query["follow"] = "true"
+        try:
+            answer = self._request(
+                "GET", POD, namespace, pod, "log", query=query, silence_s=deadline_s or self._timeout_s
+            )
+        except (NotFound, Refused):  # gone; not begun ("is waiting to start", "does not have a host assigned")
+            return None
+        return _lines(answer, whole=not deadline_s)
+
     def close(self) -> None:
         """Close the connections that no watch holds."""
         self._api.rest_client.pool_manager.clear()
@@ -241,6 +258,24 @@ def _changes(answer: urllib3.BaseHTTPResponse, kind: Kind) -> Iterator[Change]:
                 *lines, rest = (rest + chunk).split(b"\n")
                 for line in lines:
                     yield _change(json.loads(line), kind)
+    finally:
+        answer.close()
+
+
+def _lines(answer: urllib3.BaseHTTPResponse, *, whole: bool) -> Iterator[str]:
+    """Each line of a log. A last one without its end belongs to a log that is `whole`; else it is read again."""
+    try:
+        with _away(POD):
+            rest = b""
+            for chunk in answer.stream(65536):
+                *lines, rest = (rest + chunk).split(b"\n")
+                for line in lines:
+                    yield line.decode(errors="replace")
+            if whole and rest:
+                yield rest.decode(errors="replace")
+    except Unavailable:  # silent for too long, or broken off: whoever wants more asks again
+        if whole:
+            raise
     finally:
         answer.close()
 

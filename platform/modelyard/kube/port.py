@@ -179,14 +179,14 @@ class PodLogs(Protocol):
     ) -> Iterator[str] | None:
         """The lines of a container, oldest first, each with its time before it: `2026-01-02T03:04:05.678901234Z text`.
 
-        Ends when the container has ended; while it runs, new lines come until `deadline_s` is over.
+        Ends when the container has ended; while it runs, new lines come until none came for `deadline_s`.
 
         Args:
             namespace: the pod's.
             pod: its name.
             container: its name.
             since: a time as lines have it: nothing that was written in a second before that one's.
-            deadline_s: how long to wait for more; 0 gives what is there.
+            deadline_s: how long to wait for the next line; 0 gives what is there.
 
         Returns:
             None while the container has not begun, and when the pod or its log is gone.

@@ -33,6 +33,8 @@ class Report:
     do: str
     at: float
     """Seconds since the epoch."""
+    trace: str = ""
+    """The end of the traceback, where the error is the user's code."""
 
 
 @record
@@ -43,7 +45,16 @@ class Ending:
     kind: str = "StageFailed"
     what: str = ""
     do: str = ""
+    rank: int = -1
+    """Of the process that failed first; -1 where none is known."""
+    trace: str = ""
+    """The end of its traceback."""
 
+
+RETRY = 138
+"""Exit code of a node where another try from the last checkpoint may do; operators start a pod again from 128 on."""
+FOR_GOOD: Mapping[str, int] = {"BadInput": 2, "BadSpec": 2, "RecipeError": 2, "FolderError": 2}
+"""Exit codes of a node where another try would end the same way; 1 for all else."""
 
 _NEIGHBOUR_LOST = ("connection closed by peer", "connection reset by peer", "broken pipe", "connection refused")
 """What gloo says in a process whose neighbour ended."""
@@ -61,7 +72,10 @@ def ending(agent: int, exits: Mapping[int, int], reports: Sequence[Report], *, o
     """
     told = sorted((report for report in reports if not _lost_neighbour(report)), key=lambda report: report.at)
     if told and not _lost_worker(told[0]):
-        return Ending(fate=Fate.PERMANENT, kind=told[0].kind, what=told[0].what, do=told[0].do)
+        first = told[0]
+        return Ending(
+            fate=Fate.PERMANENT, kind=first.kind, what=first.what, do=first.do, rank=first.rank, trace=first.trace
+        )
     if killed := _killed(agent, exits, worker=bool(told)):
         who, number = killed
         return _was_killed(who, number, out_of_memory=out_of_memory, log=log)

@@ -123,6 +123,8 @@ class ClusterJob:
     """Of Modelyard, which the image must have."""
     store: str
     """The artifact store: code, data, checkpoints without a claim, and what comes of it."""
+    attempt: str = "1"
+    """Tells this job from one of the same name that was there before: nodes count their starts by it."""
     gpu_label: str = "nvidia.com/gpu.product"
     """The label of nodes that has `resources.gpuType`."""
     environment: Mapping[str, str] = field(default_factory=dict)

@@ -19,6 +19,8 @@ QUEUE_LABEL: Final = "kueue.x-k8s.io/queue-name"
 GPU: Final = "nvidia.com/gpu"
 FETCH: Final = "fetch"
 """The init container that fetches and verifies."""
+OTHER_VERSION: Final = 78
+"""The exit code by which that container refuses to work with another Modelyard."""
 JOB, OUT, CHECKPOINTS = "/work/job", "/work/out", "/checkpoints"
 """What is trained, where ranks write, and where a claim is mounted."""
 GRACE_S: Final = 120
@@ -105,7 +107,8 @@ def _trainer(job: ClusterJob, name: str) -> dict[str, Any]:
         "image": job.image,
         "command": ["python", "-m", "modelyard.training.node"],
         "args": [
-            f"--store={job.store}", f"--training={job.name}", f"--job={JOB}", f"--out={OUT}",
+            f"--store={job.store}", f"--training={job.name}", f"--attempt={job.attempt}", f"--job={JOB}",
+            f"--out={OUT}",
             *([f"--checkpoints={CHECKPOINTS}"] if claimed else []),
         ],
         "env": _environment(job) + _network(job),

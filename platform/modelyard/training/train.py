@@ -59,7 +59,7 @@ def train(
     _check(job)
     with explained(out):
         out.mkdir(parents=True, exist_ok=True)
-    if (done := _done(job, out)) and done.untracked is None:
+    if (done := kept(job, out)) and done.untracked is None:
         return done
     code = unpack(Path(job.code), job.code_digest, out / "code")
     write_text(out / JOB, to_json(job))
@@ -80,9 +80,7 @@ def train(
                 curves.epoch(event)
         restarts = done.restarts
     curves.end(status)
-    trained = _trained(out, curves, restarts)
-    write_text(out / TRAINED, to_json(trained))
-    return trained
+    return write_trained(finished(out), out, curves, restarts=restarts)
 
 
 def _run(job: TrainJob, out: Path, code: Path, curves: Curves, say: Progress) -> int:
@@ -148,7 +146,7 @@ def _check(job: TrainJob) -> None:
         raise BadInput(f"There is no code archive {job.code}", do="pack the code again")
 
 
-def _done(job: TrainJob, out: Path) -> TrainedModel | None:
+def kept(job: TrainJob, out: Path) -> TrainedModel | None:
     """What an earlier call finished here.
 
     Raises:
@@ -167,9 +165,16 @@ def _done(job: TrainJob, out: Path) -> TrainedModel | None:
     return done
 
 
-def _trained(out: Path, curves: Curves, restarts: int) -> TrainedModel:
-    finished = from_json(TrainedModel, (out / FINISHED).read_bytes(), where=str(out / FINISHED))
-    return replace(finished, run_id=curves.run_id, untracked=curves.error, restarts=restarts)
+def finished(out: Path) -> TrainedModel:
+    """What the ranks wrote when they were done."""
+    return from_json(TrainedModel, (out / FINISHED).read_bytes(), where=str(out / FINISHED))
+
+
+def write_trained(done: TrainedModel, out: Path, curves: Curves, *, restarts: int) -> TrainedModel:
+    """The result as it is kept: with where its curves are, and how often it was started again."""
+    trained = replace(done, run_id=curves.run_id, untracked=curves.error, restarts=restarts)
+    write_text(out / TRAINED, to_json(trained))
+    return trained
 
 
 def _error(end: Ending) -> ModelyardError:

@@ -19,6 +19,20 @@ _LIBRARY = ("site-packages", f"{Path(__file__).parents[1]}/", "/lib/python", "<f
 """Lines that are not the user's. Our own by their very place: the user's code lies below `.modelyard/` too."""
 
 
+def describe(event: Mapping[str, Any], *, epochs: int) -> tuple[str, float | None] | None:
+    """An event of the trainer in words, and how much is done; None for what nobody needs to be told."""
+    kind = event["event"]
+    if kind == "start" and event["step"]:
+        return f"going on from step {event['step']}", event["epoch"] / epochs
+    if kind == "step":
+        return f"step {event['step']}, epoch {event['epoch']}/{epochs}, loss {event['loss']:.4f}", event["share"]
+    if kind == "epoch":
+        metrics = {"train loss": event["train_loss"], "validation loss": event["validation_loss"], **event["metrics"]}
+        shown = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items() if value is not None)
+        return f"epoch {event['epoch']}/{epochs}: {shown}", event["epoch"] / epochs
+    return None
+
+
 class Watcher:
     """Looks again and again; tells `say` and `curves` what it sees."""
 
@@ -49,23 +63,11 @@ class Watcher:
             curves.system(self._machine(), self._samples)
 
     def _tell(self, event: Mapping[str, Any], curves: Curves, say: Callable[[str, float | None], None]) -> None:
-        kind = event["event"]
-        if kind == "start" and event["step"]:
-            self._last = f"going on from step {event['step']}"
-            say(self._last, event["epoch"] / self._epochs)
-        elif kind == "step":
-            self._last = f"step {event['step']}"
-            say(f"epoch {event['epoch']}/{self._epochs}, loss {event['loss']:.4f}", event["share"])
-        elif kind == "epoch":
+        if event["event"] == "epoch":
             curves.epoch(event)
-            self._last = f"epoch {event['epoch']}"
-            metrics = {
-                "train loss": event["train_loss"],
-                "validation loss": event["validation_loss"],
-                **event["metrics"],
-            }
-            told = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items() if value is not None)
-            say(f"epoch {event['epoch']}/{self._epochs}: {told}", event["epoch"] / self._epochs)
+        if told := describe(event, epochs=self._epochs):
+            self._last = told[0].partition(",")[0].partition(":")[0]
+            say(*told)
 
     def _processes(self) -> list[psutil.Process]:
         with contextlib.suppress(psutil.Error):
