@@ -91,14 +91,14 @@ class KubeClient:
         except NotFound:
             return None
 
-    def list(self, kind: Kind, *, namespace: str = "", labels: Mapping[str, str] | None = None) -> Listing:
+    def list(self, kind: Kind, *, namespace: str = "", labels: Labels = None) -> Listing:
         """See the port."""
         try:
             return self._listed(kind, namespace, labels, limit=PAGE)
         except Expired:  # the snapshot that the pages were cut from is gone: all in one
             return self._listed(kind, namespace, labels, limit=0)
 
-    def _listed(self, kind: Kind, namespace: str, labels: Mapping[str, str] | None, *, limit: int) -> Listing:
+    def _listed(self, kind: Kind, namespace: str, labels: Labels, *, limit: int) -> Listing:
         found: list[Object] = []
         query = _selected(labels) | ({"limit": str(limit)} if limit else {})
         while True:
@@ -115,7 +115,7 @@ class KubeClient:
         resource_version: str,
         deadline_s: float,
         namespace: str = "",
-        labels: Mapping[str, str] | None = None,
+        labels: Labels = None,
     ) -> Iterator[Change]:
         """See the port. The connection is open when this returns."""
         query = _selected(labels) | {
@@ -293,8 +293,9 @@ def _path(kind: Kind, namespace: str, name: str, subresource: str) -> str:
     return "/".join((root, *within, kind.plural, *(part for part in (quote(name, safe=""), subresource) if part)))
 
 
-def _selected(labels: Mapping[str, str] | None) -> dict[str, str]:
-    return {"labelSelector": ",".join(f"{name}={value}" for name, value in labels.items())} if labels else {}
+def _selected(labels: Labels) -> dict[str, str]:
+    each = (name if value is None else f"{name}={value}" for name, value in (labels or {}).items())
+    return {"labelSelector": ",".join(each)} if labels else {}
 
 
 def _named(kind: Kind, thing: dict[str, Any]) -> dict[str, Any]:

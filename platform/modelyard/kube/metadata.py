@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any, Final
 
-from modelyard.kube.port import Object
+from modelyard.kube.port import Labels, Object
 
 NAME_LIMIT: Final = 63
 """Characters of a label's value, and of the names that become one: Services, Deployments' pods."""
@@ -48,10 +48,14 @@ def labels_of(thing: Object) -> Mapping[str, str]:
     return found
 
 
-def matches(thing: Object, labels: Mapping[str, str] | None) -> bool:
+def matches(thing: Object, labels: Labels) -> bool:
     """Whether an object has all of these labels."""
-    mine = labels_of(thing)
-    return all(mine.get(name) == value for name, value in (labels or {}).items())
+    return has(labels_of(thing), labels)
+
+
+def has(mine: Mapping[str, str], wanted: Labels) -> bool:
+    """Whether all that is wanted is among these labels."""
+    return all(name in mine and value in (None, mine[name]) for name, value in (wanted or {}).items())
 
 
 def fit(name: str, *, limit: int = NAME_LIMIT) -> str:

@@ -15,6 +15,9 @@ Object = Mapping[str, Any]
 
 Subresource = Literal["", "status"]
 
+Labels = Mapping[str, str | None] | None
+"""Labels that objects must have, with these values; None: with any value."""
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -40,10 +43,10 @@ EVENT: Final = Kind("v1", "Event", "events")
 NAMESPACE: Final = Kind("v1", "Namespace", "namespaces", namespaced=False)
 NODE: Final = Kind("v1", "Node", "nodes", namespaced=False)
 POD: Final = Kind("v1", "Pod", "pods")
+PERSISTENT_VOLUME_CLAIM: Final = Kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims")
 SECRET: Final = Kind("v1", "Secret", "secrets")
 SERVICE: Final = Kind("v1", "Service", "services")
 SERVICE_ACCOUNT: Final = Kind("v1", "ServiceAccount", "serviceaccounts")
-PERSISTENT_VOLUME_CLAIM: Final = Kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims")
 CONTROLLER_REVISION: Final = Kind("apps/v1", "ControllerRevision", "controllerrevisions")
 DEPLOYMENT: Final = Kind("apps/v1", "Deployment", "deployments")
 REPLICA_SET: Final = Kind("apps/v1", "ReplicaSet", "replicasets")
@@ -60,12 +63,12 @@ HTTP_ROUTE: Final = Kind("gateway.networking.k8s.io/v1", "HTTPRoute", "httproute
 BACKEND_TRAFFIC_POLICY: Final = Kind("gateway.envoyproxy.io/v1alpha1", "BackendTrafficPolicy", "backendtrafficpolicies")
 POD_MONITOR: Final = Kind("monitoring.coreos.com/v1", "PodMonitor", "podmonitors")
 SCALED_OBJECT: Final = Kind("keda.sh/v1alpha1", "ScaledObject", "scaledobjects")
-
-KINDS: Final[tuple[Kind, ...]] = tuple(found for found in list(globals().values()) if isinstance(found, Kind))
-_BY_NAME: Final = {(each.api_version, each.kind): each for each in KINDS}
 PYTORCH_JOB: Final = Kind("kubeflow.org/v1", "PyTorchJob", "pytorchjobs")
 TRAIN_JOB: Final = Kind("trainer.kubeflow.org/v1alpha1", "TrainJob", "trainjobs")
 TRAINING_RUNTIME: Final = Kind("trainer.kubeflow.org/v1alpha1", "TrainingRuntime", "trainingruntimes")
+
+KINDS: Final[tuple[Kind, ...]] = tuple(found for found in list(globals().values()) if isinstance(found, Kind))
+_BY_NAME: Final = {(each.api_version, each.kind): each for each in KINDS}
 
 
 def kind_of(thing: Object) -> Kind:
@@ -114,7 +117,7 @@ class Kube(Protocol):
     def get(self, kind: Kind, namespace: str, name: str) -> Object | None:
         """The object, or None."""
 
-    def list(self, kind: Kind, *, namespace: str = "", labels: Mapping[str, str] | None = None) -> Listing:
+    def list(self, kind: Kind, *, namespace: str = "", labels: Labels = None) -> Listing:
         """All objects of a namespace (empty: of all) that have these labels, as of one resource version."""
 
     def watch(
@@ -124,7 +127,7 @@ class Kube(Protocol):
         resource_version: str,
         deadline_s: float,
         namespace: str = "",
-        labels: Mapping[str, str] | None = None,
+        labels: Labels = None,
     ) -> Iterator[Change]:
         """What changes after `resource_version`, in order; ends by itself after `deadline_s`.
 
