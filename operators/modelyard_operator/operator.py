@@ -6,8 +6,10 @@ from typing import NamedTuple
 
 import structlog
 
-from modelyard.kube.metadata import MANAGED_BY
+from modelyard.kube.cache import Cached, Store
+from modelyard.kube.metadata import DEPLOYMENT_LABEL
 from modelyard.kube.port import (
+    CONTROLLER_REVISION,
     DEPLOYMENT,
     HPA,
     HTTP_ROUTE,
@@ -15,6 +17,7 @@ from modelyard.kube.port import (
     MODEL_REGISTRY,
     NETWORK_POLICY,
     PDB,
+    POD,
     SCALED_OBJECT,
     SERVICE,
     Kube,
@@ -24,17 +27,19 @@ from modelyard.rollout.loop import Then
 from modelyard.rollout.ports import World
 from modelyard_operator.due import Queue
 from modelyard_operator.index import Index
-from modelyard_operator.lease import MANAGER, RETRY_S, Elector, Fence
+from modelyard_operator.lease import RETRY_S, Elector, Fence
 from modelyard_operator.looking import Looking
 from modelyard_operator.metrics import Counted, Metrics
 from modelyard_operator.polling import Polling
 from modelyard_operator.probes import Probes
 from modelyard_operator.registries import Connect, Registries, connect
 from modelyard_operator.telling import Events
-from modelyard_operator.watches import KopfWatches, Seen, Watch
+from modelyard_operator.watches import OURS, KopfWatches, Seen, Watch
 
 OWNED = (DEPLOYMENT, SERVICE, HTTP_ROUTE, HPA, SCALED_OBJECT, PDB, NETWORK_POLICY)
 """What we own and a person or a controller may change. A change of any of them is worth a look."""
+READ = (CONTROLLER_REVISION, POD)
+"""What looks read besides. A change of a pod shows in its Deployment's status."""
 RESYNC_S = 600.0
 """Everything is looked at so often, whatever was or was not heard: a missed event leaves nothing wrong for good
 (argoproj/argo-rollouts #3316)."""
@@ -91,15 +96,19 @@ class Operator:
             me=settings.me,
             changed=self._led,
         )
-        fenced = Fence(counted, self.elector.leading)
+        namespace, ours = settings.namespace, {DEPLOYMENT_LABEL: None}
+        stores = [Store(kind, namespace=namespace) for kind in OURS]
+        stores += [Store(kind, namespace=namespace, labels=ours) for kind in (*OWNED, *READ)]
+        self.cache = Cached(counted, stores)
+        self._term, self._begun = 0, 0
+        fenced = Fence(self.cache, self.leading)
         self.registries = Registries(counted, connect=connect)
         made = make(fenced)
         self.world = made.world
         events = Events(fenced, self.index, me=settings.me)
         self.seen = Seen(self.index, self.looks, self.registries, self.polls)
-        self.kopf = KopfWatches(self.seen, namespace=settings.namespace)
-        labels = {MANAGED_BY: MANAGER}
-        self.owned = [Watch(counted, kind, self.seen, namespace=settings.namespace, labels=labels) for kind in OWNED]
+        self.kopf = KopfWatches(self.seen, namespace=namespace, stores=self.cache.stores)
+        self.watches = [Watch(counted, store, None if store.kind in READ else self.seen) for store in stores]
         self.looking = Looking(
             made.world,
             queue=self.looks,
@@ -107,7 +116,7 @@ class Operator:
             registries=self.registries,
             events=events,
             metrics=self.metrics,
-            leading=self.elector.leading,
+            leading=self.leading,
             then=made.then,
         )
         self.polling = Polling(
@@ -134,7 +143,7 @@ class Operator:
             hint=self.polls.wake,
         )
         self.kopf.start()
-        for watch in self.owned:
+        for watch in self.watches:
             watch.start()
         jobs = [("look", self.looking.work)] * self.settings.workers + [("poll", self.polling.work)] * POLLERS
         for number, (name, job) in enumerate(jobs):
@@ -155,7 +164,7 @@ class Operator:
         self.elector.stop()
         self._elections.join(RETRY_S + STOP_S)
         self.elector.release()
-        for watch in self.owned:
+        for watch in self.watches:
             watch.stop()
         self.kopf.stop()
         if self.probes is not None:
@@ -169,20 +178,35 @@ class Operator:
         dead = sum(not worker.is_alive() for worker in self._workers)
         if dead and not self._end.is_set():
             return f"{dead} workers have ended"
-        troubles = (self.kopf.trouble(), *(watch.trouble() for watch in self.owned))
+        troubles = (self.kopf.trouble(), *(watch.trouble() for watch in self.watches))
         return next((trouble for trouble in troubles if trouble), "")
 
     def readiness(self) -> str:
         """Why this replica cannot lead yet; empty: it can."""
         return "" if self.kopf.ready else "the watches have not begun"
 
+    def leading(self) -> bool:
+        """Whether this replica may act: it holds the Lease, and has read everything since it does."""
+        return self._begun == self._term and self.elector.leading()
+
     def _led(self, now: bool) -> None:
         """This replica leads from now on, or not any more."""
         self.metrics.leading(now)
         self.world.memory.clear()  # what another leader did is in the records
         self.world.troubles.clear()
-        if now:
-            self._wake_all(spread_s=0.0)
+        self._term += 1
+        if now:  # in a thread of its own: the Lease has to be renewed meanwhile
+            threading.Thread(target=self._begin, args=(self._term,), name="begin", daemon=True).start()
+
+    def _begin(self, term: int) -> None:
+        """Read everything anew, then write: of what the last leader did, parts may have been heard of, and others not.
+
+        The loop reads an arm or a route before the attempt that it belongs to, so that what acts on the one by the
+        other is never behind it; two watches keep no such order, and only our own writes are known at once.
+        """
+        self.cache.renew()
+        self._begun = term
+        self._wake_all(spread_s=0.0)
 
     def _resync(self) -> None:
         while not self._end.wait(RESYNC_S):

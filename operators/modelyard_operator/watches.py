@@ -8,15 +8,16 @@ label; a kind that is not installed or not allowed is waited for, and holds up n
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import kopf
 import structlog
 
 from modelyard.errors import ModelyardError, NotInstalled
-from modelyard.kube.metadata import key_of
-from modelyard.kube.port import MODEL_DEPLOYMENT, MODEL_REGISTRY, MODEL_ROLLOUT, Kind, Kube, Object
+from modelyard.kube.cache import Store
+from modelyard.kube.metadata import key_of, name_of, namespace_of
+from modelyard.kube.port import MODEL_DEPLOYMENT, MODEL_REGISTRY, MODEL_ROLLOUT, Change, Kind, Kube, Object
 from modelyard.spec.codec import from_data
 from modelyard.spec.metadata import Metadata
 from modelyard.spec.registry import ModelRegistry, ModelRegistrySpec
@@ -87,15 +88,15 @@ class Seen:
 
 
 class Watch:
-    """One kind of what we own, listed and watched again and again, in a thread of its own."""
+    """One kind, listed and watched again and again, in a thread of its own. What is seen is kept, then told."""
 
-    def __init__(self, kube: Kube, kind: Kind, seen: Seen, *, namespace: str, labels: dict[str, str]) -> None:
-        self._kube, self.kind, self._seen = kube, kind, seen
-        self._namespace, self._labels = namespace, labels
+    def __init__(self, kube: Kube, store: Store, seen: Seen | None) -> None:
+        """`seen`: who is told; nobody is of what wakes no deployment."""
+        self._kube, self.kind, self._store, self._seen = kube, store.kind, store, seen
         self._end = threading.Event()
         self._heard = time.monotonic()
         self._failures = 0
-        self._thread = threading.Thread(target=self._run, name=f"watch {kind.plural}", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"watch {self.kind.plural}", daemon=True)
 
     def start(self) -> None:
         """Begin."""
@@ -119,30 +120,46 @@ class Watch:
         Raises:
             ModelyardError: the API did not answer, or as it shall not.
         """
-        found = self._kube.list(self.kind, namespace=self._namespace, labels=self._labels)
-        self._seen.only(self.kind, frozenset(key_of(each) for each in found.items))
-        for each in found.items:
-            self._seen.change(self.kind, each)
+        store, turn = self._store, self._store.turn
+        found = self._kube.list(self.kind, namespace=store.namespace, labels=store.labels)
+        store.listed(found, turn)
+        if self._seen is not None:
+            self._seen.only(self.kind, frozenset(key_of(each) for each in found.items))
+            for each in found.items:
+                self._seen.change(self.kind, each)
         self._heard, self._failures = time.monotonic(), 0
-        version = found.resource_version
-        while not self._end.is_set():
+        try:
+            self._follow(found.resource_version, deadline_s)
+        finally:
+            store.lost()
+
+    def _follow(self, version: str, deadline_s: float) -> None:
+        store = self._store
+        while not self._end.is_set() and store.known:
             changes = self._kube.watch(
                 self.kind,
                 resource_version=version,
                 deadline_s=deadline_s,
-                namespace=self._namespace,
-                labels=self._labels,
+                namespace=store.namespace,
+                labels=store.labels,
             )
+            store.watched()
             for change in changes:
                 self._heard = time.monotonic()
                 version = change.object["metadata"]["resourceVersion"]
-                if change.type == "DELETED":
-                    self._seen.gone(self.kind, key_of(change.object))
-                elif change.type != "BOOKMARK":
-                    self._seen.change(self.kind, change.object)
+                self._told(change)
                 if self._end.is_set():
                     return
             self._heard = time.monotonic()
+
+    def _told(self, change: Change) -> None:
+        self._store.told(change)
+        if self._seen is None or change.type == "BOOKMARK":
+            return
+        if change.type == "DELETED":
+            self._seen.gone(self.kind, key_of(change.object))
+        else:
+            self._seen.change(self.kind, change.object)
 
     def _run(self) -> None:
         while not self._end.is_set():
@@ -164,8 +181,8 @@ class Watch:
 class KopfWatches:
     """Our own kinds, watched by kopf in a thread with an event loop of its own."""
 
-    def __init__(self, seen: Seen, *, namespace: str) -> None:
-        self._seen, self._namespace = seen, namespace
+    def __init__(self, seen: Seen, *, namespace: str, stores: Mapping[Kind, Store] | None = None) -> None:
+        self._seen, self._namespace, self._stores = seen, namespace, stores or {}
         self._end, self._ready = threading.Event(), threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._why = ""
@@ -215,7 +232,7 @@ class KopfWatches:
     async def _operate(self) -> None:
         self._loop = asyncio.get_running_loop()
         await kopf.operator(
-            registry=handlers(self._seen),
+            registry=handlers(self._seen, self._stores),
             settings=settings(),
             standalone=True,
             clusterwide=not self._namespace,
@@ -225,13 +242,15 @@ class KopfWatches:
         )
 
 
-def handlers(seen: Seen) -> kopf.OperatorRegistry:
+def handlers(seen: Seen, stores: Mapping[Kind, Store]) -> kopf.OperatorRegistry:
     """Kopf's handlers: events of our kinds, and nothing that would put a finalizer on anything."""
     registry = kopf.OperatorRegistry()
     kopf.on.login(registry=registry)(_login)
     for kind in OURS:
         group, _, version = kind.api_version.partition("/")
-        kopf.on.event(group, version, kind.plural, registry=registry, id=f"seen-{kind.plural}")(_telling(seen, kind))
+        kopf.on.event(group, version, kind.plural, registry=registry, id=f"seen-{kind.plural}")(
+            _telling(seen, kind, stores.get(kind))
+        )
     return registry
 
 
@@ -247,13 +266,20 @@ def settings() -> kopf.OperatorSettings:
     return made
 
 
-def _telling(seen: Seen, kind: Kind) -> Callable[..., Any]:
+def _telling(seen: Seen, kind: Kind, store: Store | None) -> Callable[..., Any]:
+    """What is heard is kept before anybody is woken by it, and may come before or after our own watch tells it."""
+
     async def tell(event: Any, **_: Any) -> None:
         thing = event["object"]
         if event["type"] == "DELETED":
+            if store is not None:
+                store.doubt((namespace_of(thing), name_of(thing)))
             seen.gone(kind, key_of(thing))
-        else:
-            seen.change(kind, thing)
+            return
+        if store is not None:
+            about = {name: value for name, value in thing["metadata"].items() if name != "managedFields"}
+            store.learnt({**thing, "metadata": about})
+        seen.change(kind, thing)
 
     return tell
 

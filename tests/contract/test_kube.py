@@ -1,96 +1,24 @@
-"""What a Kubernetes API does; held against the one in memory and a real API server.
+"""What a Kubernetes API does; held against the one in memory, a real API server, and a cache before either.
 
 Every world that the operator is tested in stands on the first, so it must not differ from the second where we would
-notice. https://kubernetes.io/docs/reference/using-api/api-concepts/ and .../server-side-apply/
+notice. https://kubernetes.io/docs/reference/using-api/api-concepts/
 """
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from tests.fakes.cluster import FakeKube
+from tests.contract.kubes import SERVER, Api, version
 
-from modelyard.errors import Conflict, Expired, NotInstalled, Owned, Refused
+from modelyard.errors import Conflict, NotInstalled, Refused
 from modelyard.kube.metadata import owner_reference
-from modelyard.kube.port import (
-    CONFIG_MAP,
-    DEPLOYMENT,
-    GATEWAY,
-    HTTP_ROUTE,
-    LEASE,
-    MODEL_DEPLOYMENT,
-    Change,
-    Kube,
-    Object,
-)
+from modelyard.kube.port import CONFIG_MAP, GATEWAY, LEASE, MODEL_DEPLOYMENT
 from modelyard.processes import wait_until
 
-
-@dataclass(frozen=True)
-class Api:
-    """A Kubernetes API and a namespace to write to."""
-
-    kube: Kube
-    namespace: str
-    collects: bool
-    real: bool
-
-    def config(self, name: str = "a", *, labels: Mapping[str, str] | None = None, **data: str) -> dict[str, Any]:
-        return self.named("v1", "ConfigMap", name, labels, data=data)
-
-    def wish(self, name: str = "digits", **spec: Any) -> dict[str, Any]:
-        wished = {"model": {"name": "digits", "alias": "champion"}, **spec}
-        return self.named("modelyard.dev/v1alpha1", "ModelDeployment", name, spec=wished)
-
-    def deployment(self, name: str = "a", **spec: Any) -> dict[str, Any]:
-        container = {"name": "server", "image": "server:1"}
-        template = {"metadata": {"labels": {"app": name}}, "spec": {"containers": [container]}}
-        return self.named(
-            "apps/v1",
-            "Deployment",
-            name,
-            spec={"selector": {"matchLabels": {"app": name}}, "template": template, **spec},
-        )
-
-    def route(self, **weights: int) -> dict[str, Any]:
-        backends = [{"name": name, "port": 80, "weight": weight} for name, weight in weights.items()]
-        return self.named(HTTP_ROUTE.api_version, "HTTPRoute", "r", spec={"rules": [{"backendRefs": backends}]})
-
-    def named(
-        self, api: str, kind: str, name: str, labels: Mapping[str, str] | None = None, **rest: Any
-    ) -> dict[str, Any]:
-        metadata = {"name": name, "namespace": self.namespace, **({"labels": dict(labels)} if labels else {})}
-        return {"apiVersion": api, "kind": kind, "metadata": metadata, **rest}
-
-    def changes(self, since: str, enough: int, **selection: Any) -> list[Change]:
-        """So many changes of ConfigMaps, bookmarks left out."""
-        found: list[Change] = []
-        watch = self.kube.watch(
-            CONFIG_MAP, namespace=self.namespace, resource_version=since, deadline_s=20 if self.real else 0, **selection
-        )
-        for change in watch:
-            found += [change] if change.type != "BOOKMARK" else []
-            if len(found) == enough:
-                break
-        return found
-
-
-@pytest.fixture(params=["memory", pytest.param("server", marks=pytest.mark.process)])
-def api(request: pytest.FixtureRequest) -> Iterator[Api]:
-    if request.param == "memory":
-        yield Api(kube=FakeKube(absent=(GATEWAY,)), namespace="default", collects=True, real=False)
-        return
-    cluster = request.getfixturevalue("cluster")
-    namespace = request.getfixturevalue("namespace")
-    yield Api(kube=cluster.kube, namespace=namespace, collects=cluster.collects, real=True)
-
-
-def version(thing: Object | None) -> str:
-    assert thing is not None
-    return str(thing["metadata"]["resourceVersion"])
+TOLD = pytest.mark.parametrize("api", ["memory", SERVER], indirect=True)
+"""Others act here: a cache would have to be told."""
 
 
 def test_what_was_made_is_read_back(api: Api) -> None:
@@ -125,7 +53,7 @@ def test_a_list_has_what_its_labels_and_namespace_select_by_name(api: Api) -> No
     api.kube.create(api.config("b", labels={"app": "a"}), manager="m")
     api.kube.create(api.config("d", labels={"app": "b"}), manager="m")
 
-    def names(**labels: str) -> list[str]:
+    def names(**labels: str | None) -> list[str]:
         found = api.kube.list(CONFIG_MAP, namespace=api.namespace, labels=labels).items
         assert all(each["kind"] == "ConfigMap" and each["apiVersion"] == "v1" for each in found)
         return [each["metadata"]["name"] for each in found if each["metadata"]["name"] != "kube-root-ca.crt"]
@@ -134,148 +62,9 @@ def test_a_list_has_what_its_labels_and_namespace_select_by_name(api: Api) -> No
     assert names(app="a") == ["b", "c"]
     assert names(app="a", tier="x") == ["c"]
     assert names(app="c") == []
+    assert names(tier=None) == ["c"], "whatever its value"
     everywhere = api.kube.list(CONFIG_MAP, labels={"app": "b"}).items
     assert (api.namespace, "d") in {(each["metadata"]["namespace"], each["metadata"]["name"]) for each in everywhere}
-
-
-# apply
-
-
-def test_an_apply_makes_and_then_changes_the_object(api: Api) -> None:
-    first = api.kube.apply(api.config(x="1"), manager="m")
-    second = api.kube.apply(api.config(x="2"), manager="m")
-    assert second["data"] == {"x": "2"}
-    assert second["metadata"]["uid"] == first["metadata"]["uid"]
-    assert version(second) != version(first)
-
-
-def test_an_apply_of_what_is_so_writes_nothing(api: Api) -> None:
-    first = api.kube.apply(api.config(labels={"a": "1"}, x="1"), manager="m")
-    assert api.kube.apply(api.config(labels={"a": "1"}, x="1"), manager="m") == first
-    wish = api.kube.apply(api.wish(), manager="m")
-    assert api.kube.apply(api.wish(), manager="m") == wish
-
-
-def test_an_apply_removes_what_it_gave_before_and_gives_no_more(api: Api) -> None:
-    api.kube.apply(api.config(labels={"a": "1", "b": "1"}, x="1", y="1"), manager="m")
-    after = api.kube.apply(api.config(labels={"b": "1"}, y="1"), manager="m")
-    assert after["data"] == {"y": "1"}
-    assert after["metadata"]["labels"] == {"b": "1"}
-
-
-def test_an_apply_leaves_fields_of_others_alone(api: Api) -> None:
-    api.kube.apply(api.config(x="1"), manager="m")
-    api.kube.apply(api.config(y="1"), manager="other")
-    after = api.kube.apply(api.config(x="2"), manager="m")
-    assert after["data"] == {"x": "2", "y": "1"}
-
-
-def test_a_field_that_two_gave_stays_when_one_leaves_it(api: Api) -> None:
-    api.kube.apply(api.config(x="1", y="1"), manager="m")
-    api.kube.apply(api.config(x="1"), manager="other")
-    after = api.kube.apply(api.config(y="1"), manager="m")
-    assert after["data"] == {"x": "1", "y": "1"}
-
-
-def test_a_field_that_another_has_otherwise_is_a_conflict_that_names_both(api: Api) -> None:
-    api.kube.apply(api.deployment(replicas=1), manager="m")
-    with pytest.raises(Owned, match=r"replicas") as told:
-        api.kube.apply(api.deployment(replicas=2), manager="other")
-    assert "m" in told.value.what
-    found = api.kube.get(DEPLOYMENT, api.namespace, "a")
-    assert found is not None
-    assert found["spec"]["replicas"] == 1
-
-
-def test_force_takes_a_field_from_its_owner(api: Api) -> None:
-    api.kube.apply(api.deployment(replicas=1), manager="m")
-    api.kube.apply(api.deployment(replicas=2), manager="other", force=True)
-    with pytest.raises(Owned):
-        api.kube.apply(api.deployment(replicas=3), manager="m")
-
-
-def test_a_field_that_is_no_more_given_can_be_taken_by_another(api: Api) -> None:
-    """So replicas go over to an autoscaler: first not given any more, then written by it."""
-    api.kube.apply(api.deployment(replicas=3), manager="m")
-
-    def scaled() -> bool:
-        thing: Any = api.kube.get(DEPLOYMENT, api.namespace, "a")
-        thing["spec"]["replicas"] = 5
-        try:
-            api.kube.replace(thing, manager="autoscaler")
-        except Conflict:  # its controller writes too
-            return False
-        return True
-
-    wait_until(scaled, deadline_s=10, what="the autoscaler's turn")
-    after = api.kube.apply(api.deployment(), manager="m")
-    assert after["spec"]["replicas"] == 5
-
-
-def test_making_by_create_and_changing_by_apply_are_two_owners(api: Api) -> None:
-    api.kube.create(api.config(x="1"), manager="m")
-    with pytest.raises(Owned):
-        api.kube.apply(api.config(x="2"), manager="m")
-
-
-def test_items_of_a_list_with_keys_have_owners_of_their_own(api: Api) -> None:
-    api.kube.apply(api.deployment(), manager="m")
-    sidecar = api.deployment()
-    sidecar["spec"] = {"template": {"spec": {"containers": [{"name": "sidecar", "image": "sidecar:1"}]}}}
-    api.kube.apply(sidecar, manager="other")
-    ours = api.deployment()
-    ours["spec"]["template"]["spec"]["containers"][0]["env"] = [{"name": "A", "value": "1"}]
-    api.kube.apply(ours, manager="m")
-    ours["spec"]["template"]["spec"]["containers"][0]["env"] = [{"name": "B", "value": "1"}]
-    after = api.kube.apply(ours, manager="m")
-    containers = after["spec"]["template"]["spec"]["containers"]
-    assert [each["name"] for each in containers] == ["server", "sidecar"]
-    assert [each["name"] for each in containers[0]["env"]] == ["B"]
-
-
-def test_an_apply_at_an_old_version_is_a_conflict_and_changes_nothing(api: Api) -> None:
-    old = api.config(x="2")
-    old["metadata"]["resourceVersion"] = version(api.kube.apply(api.config(x="1"), manager="m"))
-    now = api.kube.apply(api.config(x="3"), manager="m")
-    with pytest.raises(Conflict):
-        api.kube.apply(old, manager="m")
-    assert api.kube.get(CONFIG_MAP, api.namespace, "a") == now
-
-
-def test_an_apply_at_the_present_version_is_done(api: Api) -> None:
-    thing = api.config(x="2")
-    thing["metadata"]["resourceVersion"] = version(api.kube.apply(api.config(x="1"), manager="m"))
-    assert api.kube.apply(thing, manager="m")["data"] == {"x": "2"}
-
-
-def test_an_apply_to_what_was_deleted_is_a_conflict_when_it_names_a_version(api: Api) -> None:
-    gone: Any = api.kube.apply(api.config(x="1"), manager="m")
-    api.kube.delete(CONFIG_MAP, api.namespace, "a")
-    with pytest.raises(Conflict):
-        api.kube.apply(gone, manager="m")
-    assert api.kube.get(CONFIG_MAP, api.namespace, "a") is None
-
-
-def test_an_empty_object_in_an_apply_takes_nothing_away(api: Api) -> None:
-    api.kube.apply(api.deployment(strategy={"rollingUpdate": {"maxSurge": 1}}), manager="m")
-    after = api.kube.apply(api.deployment(strategy={}), manager="other")
-    assert after["spec"]["strategy"]["rollingUpdate"]["maxSurge"] == 1
-
-
-def test_a_list_without_keys_belongs_to_one_manager_as_a_whole(api: Api, request: pytest.FixtureRequest) -> None:
-    """So the weights of a route cannot be shared: they stand in its rules."""
-    if api.real:
-        request.getfixturevalue("cluster").needs(HTTP_ROUTE)
-    api.kube.apply(api.route(a=95, b=5), manager="m")
-    with pytest.raises(Owned, match="rules"):
-        api.kube.apply(api.route(a=0, b=100), manager="other")
-    hosts = api.route()
-    hosts["spec"] = {"hostnames": ["a.example"]}
-    api.kube.apply(hosts, manager="other")
-    after = api.kube.apply(api.route(a=50, b=50), manager="m")
-    backends = after["spec"]["rules"][0]["backendRefs"]
-    assert [(each["name"], each["weight"]) for each in backends] == [("a", 50), ("b", 50)]
-    assert after["spec"]["hostnames"] == ["a.example"]
 
 
 # replace
@@ -372,71 +161,6 @@ def test_a_replace_of_what_is_so_keeps_its_version(api: Api) -> None:
     assert api.kube.replace(made, manager="m") == made
 
 
-# watch
-
-
-def test_a_watch_tells_what_happened_after_a_list_in_order(api: Api) -> None:
-    api.kube.create(api.config("before"), manager="m")
-    since = api.kube.list(CONFIG_MAP, namespace=api.namespace, labels={"app": "a"}).resource_version
-    api.kube.apply(api.config("a", labels={"app": "a"}, x="1"), manager="m")
-    api.kube.apply(api.config("b", labels={"app": "a"}, x="1"), manager="m")
-    api.kube.apply(api.config("a", labels={"app": "a"}, x="2"), manager="m")
-    api.kube.delete(CONFIG_MAP, api.namespace, "a")
-    told = api.changes(since, 4, labels={"app": "a"})
-    assert [(each.type, each.object["metadata"]["name"]) for each in told] == [
-        ("ADDED", "a"), ("ADDED", "b"), ("MODIFIED", "a"), ("DELETED", "a"),
-    ]  # fmt: skip
-    assert [each.object["data"]["x"] for each in told] == ["1", "1", "2", "2"]
-    versions = [int(version(each.object)) for each in told]
-    assert versions == sorted(versions)
-    assert all("managedFields" not in each.object["metadata"] for each in told)
-
-
-def test_a_watch_goes_on_from_any_version_that_it_told(api: Api) -> None:
-    since = api.kube.list(CONFIG_MAP, namespace=api.namespace).resource_version
-    for name in ("a", "b", "c"):
-        api.kube.apply(api.config(name, labels={"app": "a"}), manager="m")
-    first = api.changes(since, 1, labels={"app": "a"})
-    rest = api.changes(version(first[0].object), 2, labels={"app": "a"})
-    assert [each.object["metadata"]["name"] for each in (*first, *rest)] == ["a", "b", "c"]
-
-
-def test_an_object_enters_and_leaves_a_watch_with_its_labels(api: Api) -> None:
-    since = api.kube.list(CONFIG_MAP, namespace=api.namespace).resource_version
-    api.kube.apply(api.config("a"), manager="m")
-    api.kube.apply(api.config("a", labels={"app": "a"}), manager="m")
-    api.kube.apply(api.config("a", labels={"app": "b"}), manager="m")
-    told = api.changes(since, 2, labels={"app": "a"})
-    assert [each.type for each in told] == ["ADDED", "DELETED"]
-
-
-def test_a_watch_ends_at_its_deadline(api: Api) -> None:
-    since = api.kube.list(CONFIG_MAP, namespace=api.namespace).resource_version
-    watch = api.kube.watch(CONFIG_MAP, namespace=api.namespace, resource_version=since, deadline_s=1)
-    assert [each for each in watch if each.type != "BOOKMARK" and "root" not in each.object["metadata"]["name"]] == []
-
-
-def test_a_watch_sees_what_happens_while_it_waits(api: Api) -> None:
-    since = api.kube.list(CONFIG_MAP, namespace=api.namespace).resource_version
-    watch = api.kube.watch(
-        CONFIG_MAP, namespace=api.namespace, resource_version=since, deadline_s=20, labels={"app": "a"}
-    )
-    later = threading.Timer(0.1, lambda: api.kube.create(api.config("a", labels={"app": "a"}), manager="m"))
-    later.start()
-    told = next(each for each in watch if each.type != "BOOKMARK")
-    later.join()
-    assert (told.type, told.object["metadata"]["name"]) == ("ADDED", "a")
-
-
-def test_a_watch_from_a_forgotten_version_is_expired(api: Api) -> None:
-    for name in ("a", "b"):
-        api.kube.create(api.wish(name), manager="m")
-    if isinstance(api.kube, FakeKube):
-        api.kube.compact()
-    with pytest.raises(Expired):  # at version 1, a real server has not heard of the kind yet
-        list(api.kube.watch(MODEL_DEPLOYMENT, namespace=api.namespace, resource_version="1", deadline_s=2))
-
-
 # delete
 
 
@@ -457,6 +181,7 @@ def test_a_delete_at_an_old_version_or_of_another_object_is_a_conflict(api: Api)
     assert api.kube.get(CONFIG_MAP, api.namespace, "a") is None
 
 
+@TOLD
 def test_what_an_object_owns_goes_with_it(api: Api) -> None:
     if not api.collects:
         pytest.skip("no garbage collector runs here")
@@ -471,6 +196,7 @@ def test_what_an_object_owns_goes_with_it(api: Api) -> None:
     assert api.kube.get(CONFIG_MAP, api.namespace, "free") is not None
 
 
+@TOLD
 def test_what_is_made_for_an_owner_that_is_gone_does_not_stay(api: Api) -> None:
     if not api.collects:
         pytest.skip("no garbage collector runs here")

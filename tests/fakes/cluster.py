@@ -7,7 +7,8 @@ It runs no controllers but the garbage collector, sets no defaults and knows no 
 import marshal
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from time import monotonic
@@ -18,7 +19,7 @@ from tests.fakes.ownership import Leaves, Owner, Ownership, leaves, whole
 from modelyard.errors import Conflict, Expired, NotInstalled, Owned, Refused
 from modelyard.kube import port
 from modelyard.kube.metadata import matches, namespace_of
-from modelyard.kube.port import Change, Kind, Listing, Object, Subresource, kind_of
+from modelyard.kube.port import Change, Kind, Labels, Listing, Object, Subresource, kind_of
 
 PLAIN = frozenset(
     {port.CONFIG_MAP, port.SECRET, port.EVENT, port.LEASE, port.CONTROLLER_REVISION, port.SERVICE_ACCOUNT}
@@ -91,7 +92,7 @@ class FakeKube:
             found = self._stored.get(self._place(kind, namespace, name))
             return None if found is None else _copy(found)
 
-    def list(self, kind: Kind, *, namespace: str = "", labels: Mapping[str, str] | None = None) -> Listing:
+    def list(self, kind: Kind, *, namespace: str = "", labels: Labels = None) -> Listing:
         with self._call("list", kind, namespace, ""):
             found = [
                 _copy(each)
@@ -107,7 +108,7 @@ class FakeKube:
         resource_version: str,
         deadline_s: float,
         namespace: str = "",
-        labels: Mapping[str, str] | None = None,
+        labels: Labels = None,
     ) -> Iterator[Change]:
         with self._call("watch", kind, namespace, ""):
             revision = int(resource_version)
@@ -300,15 +301,11 @@ class FakeKube:
             if owners and not any(owner["uid"] in alive for owner in owners) and place in self._stored:
                 self._remove(place)
 
-    def _watched(
-        self, kind: Kind, namespace: str, labels: Mapping[str, str], revision: int, deadline: float
-    ) -> Iterator[Change]:
+    def _watched(self, kind: Kind, namespace: str, labels: Labels, revision: int, deadline: float) -> Iterator[Change]:
         while True:
             with self._changed:
-                new = [each for each in self._events if each.revision > revision]
-                while not new and (left := deadline - monotonic()) > 0:
+                while not (new := self._since(revision)) and (left := deadline - monotonic()) > 0:
                     self._changed.wait(left)
-                    new = [each for each in self._events if each.revision > revision]
                 now = self._revision
             for each in new:
                 if change := _seen(each, kind, namespace, labels):
@@ -322,6 +319,9 @@ class FakeKube:
                 }
                 yield Change("BOOKMARK", mark)
                 return
+
+    def _since(self, revision: int) -> Sequence[_Event]:
+        return self._events[bisect_right(self._events, revision, key=lambda each: each.revision) :]
 
     def _time(self) -> str:
         return datetime.fromtimestamp(self.clock(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -342,7 +342,7 @@ class _Calling:
             self.fake.after(self.call)
 
 
-def _seen(event: _Event, kind: Kind, namespace: str, labels: Mapping[str, str]) -> Change | None:
+def _seen(event: _Event, kind: Kind, namespace: str, labels: Labels) -> Change | None:
     """What a watch with this selection sees of an event."""
     if event.kind != kind or namespace not in ("", namespace_of(event.last)):
         return None

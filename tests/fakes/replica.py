@@ -1,4 +1,4 @@
-"""One replica of the operator over a cluster in memory: its lease, its polls and its looks, without threads."""
+"""One replica of the operator over a cluster in memory: its lease, watches, polls and looks, without threads."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -8,7 +8,9 @@ from tests.fakes.source import Source
 from tests.fakes.world import KEY
 
 from modelyard.errors import ModelyardError
-from modelyard.kube.port import MODEL_DEPLOYMENT, MODEL_REGISTRY, Kube
+from modelyard.kube.cache import Cached, Store
+from modelyard.kube.metadata import DEPLOYMENT_LABEL
+from modelyard.kube.port import MODEL_DEPLOYMENT, MODEL_REGISTRY, Kind, Kube
 from modelyard.rollout.ports import World
 from modelyard.spec.codec import from_data
 from modelyard.spec.deployment import DeploymentSpec
@@ -19,8 +21,10 @@ from modelyard_operator.index import Index
 from modelyard_operator.lease import Elector, Fence
 from modelyard_operator.looking import Looking
 from modelyard_operator.metrics import Metrics
+from modelyard_operator.operator import OWNED, READ
 from modelyard_operator.registries import Registries
 from modelyard_operator.telling import Events
+from modelyard_operator.watches import OURS
 
 REGISTRY = "default/main"
 
@@ -33,7 +37,15 @@ class Replica:
         self.it, self.me, self.always, kube = it, me, always, it.kube
         self.elector = Elector(kube, namespace="modelyard", name="operator", me=me, clock=lambda: it.now + offset)
         self.leading: Callable[[], bool] = (lambda: True) if always else self.elector.leading
-        self.fence: Kube = Fence(kube, self.leading)
+        ours = {DEPLOYMENT_LABEL: None}
+        stores = [Store(kind, clock=lambda: it.now + offset) for kind in OURS]
+        stores += [Store(kind, labels=ours, clock=lambda: it.now + offset) for kind in (*OWNED, *READ)]
+        self.cache = Cached(kube, stores)
+        self.late: dict[Kind, int] = {}
+        """For so many turns the watch of a kind tells nothing."""
+        self._versions: dict[Kind, str] = {}
+        self._led = False
+        self.fence: Kube = Fence(self.cache, self.leading)
         self.queue, index = Queue(), Index()
         for each in kube.peek(MODEL_DEPLOYMENT):
             index.put(MODEL_DEPLOYMENT, each)
@@ -60,10 +72,31 @@ class Replica:
         self.world.arms.keep(key, spec)  # type: ignore[attr-defined]
         self.world.router.keep(key, spec)  # type: ignore[attr-defined]
 
+    def hear(self) -> None:
+        """What the watches tell; the operator lists all anew when it begins to lead."""
+        with self.it.controllers.unseen():
+            if self.leading() and not self._led:
+                self.cache.renew()
+            self._led = self.leading()
+            for kind, store in self.cache.stores.items():
+                if kind not in self._versions:
+                    found = self.it.kube.list(kind, labels=store.labels)
+                    store.listed(found, store.turn)
+                    self._versions[kind] = found.resource_version
+                store.watched()
+                since, late = self._versions[kind], self.late.get(kind, 0)
+                self.late[kind] = max(0, late - 1)
+                if late or int(since) == self.it.kube.revision:
+                    continue
+                for change in self.it.kube.watch(kind, resource_version=since, deadline_s=0.0, labels=store.labels):
+                    store.told(change)
+                    self._versions[kind] = change.object["metadata"]["resourceVersion"]
+
     def turn(self) -> None:
-        """Renew the Lease, poll, look once."""
+        """Renew the Lease, hear, poll, look once."""
         if not self.always:
             self.elector.turn()
+        self.hear()
         with suppress(ModelyardError):
             self.registries.poll(REGISTRY)
         self.look()

@@ -151,7 +151,7 @@ def ending(it: ClusterWorld) -> dict[str, Any]:
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=[each.__name__ for each in SCENARIOS])
 def test_killed_anywhere_it_ends_where_the_unbroken_run_ends(scenario: Scenario, second: bool) -> None:
     points = crash_points(scenario)
-    assert points.calls >= 150, "calls of the API that are crash points"
+    assert len(points.worlds) >= 60, "what a kill can leave behind"
     assert points.end["attempts"][-1][2:] == SCENARIOS[scenario]
     first, stride = (0, 1) if NIGHTLY else (STRIDE // 2 if second else 0, STRIDE)
     for number, it in list(enumerate(points.worlds))[first::stride]:

@@ -22,7 +22,17 @@ from tests.fakes.world import KEY, digest_of
 
 from modelyard.errors import BadInput, Conflict, Refused, Unavailable
 from modelyard.kube.metadata import ARM_LABEL, DEPLOYMENT_LABEL
-from modelyard.kube.port import DEPLOYMENT, EVENT, HTTP_ROUTE, LEASE
+from modelyard.kube.port import (
+    CONTROLLER_REVISION,
+    DEPLOYMENT,
+    EVENT,
+    HTTP_ROUTE,
+    LEASE,
+    MODEL_DEPLOYMENT,
+    MODEL_ROLLOUT,
+    POD,
+    Kind,
+)
 from modelyard.rollout import commands
 from modelyard.rollout.cluster.records import KubeRecords
 from modelyard.rollout.states import has_ended
@@ -49,6 +59,7 @@ STEPS = {
     "one": (SetWeight(set_weight=30), VERDICT),
     "until resumed": (SetWeight(set_weight=20), PauseStep(pause=Pause()), VERDICT),
 }
+KEPT = (MODEL_DEPLOYMENT, MODEL_ROLLOUT, DEPLOYMENT, HTTP_ROUTE, CONTROLLER_REVISION, POD)
 GOOD, BAD = ("1", "2", "3"), ("8", "9")
 SELDOM = st.sampled_from((False, False, False, True))
 ERRORS: dict[str, Callable[[], Exception]] = {
@@ -251,6 +262,13 @@ class Operators(RuleBasedStateMachine):
             each.queue.forget(KEY)
         self.go_on(1, 1.0)
 
+    @rule(kinds=st.sets(st.sampled_from(KEPT), min_size=1), turns=st.sampled_from((2, 5, 15)))
+    def watches_are_late(self, kinds: set[Kind], turns: int) -> None:
+        """What is read is as old as that, but for what the replica wrote itself."""
+        for each in self.replicas:
+            each.late |= dict.fromkeys(kinds, turns)
+        self.go_on(1, 1.0)
+
     @rule(looks=st.sampled_from((1, 4, 10)), every=st.sampled_from((0.3, 1.0, 4.0)))
     def time_passes(self, looks: int, every: float) -> None:
         self.go_on(looks, every)
@@ -279,6 +297,8 @@ class Operators(RuleBasedStateMachine):
         """Faults stop: it converges, serves what is wished or says why not, and then writes nothing."""
         it = self.it
         self.watched()
+        for each in self.replicas:
+            each.late.clear()
         it.controllers.broken.clear()
         it.controllers.gateway, it.counters.missing, it.registry.away = True, False, False
         if it.registry.aliases.get(("digits", "champion")) in (None, "unregistered"):

@@ -8,6 +8,7 @@ import pytest
 from tests.fakes.cluster import FakeKube
 
 from modelyard.errors import Forbidden
+from modelyard.kube.cache import Store
 from modelyard.kube.metadata import DEPLOYMENT_LABEL, MANAGED_BY
 from modelyard.kube.port import (
     DEPLOYMENT,
@@ -178,7 +179,7 @@ def test_memory_holds_projections_never_objects(scene: Scene) -> None:
 
 @pytest.fixture
 def watch(scene: Scene) -> Iterator[Watch]:
-    made = Watch(scene.kube, DEPLOYMENT, scene.seen, namespace="", labels=LABELS)
+    made = Watch(scene.kube, Store(DEPLOYMENT, labels=LABELS), scene.seen)
     yield made
     made.stop()
 
@@ -238,7 +239,7 @@ def test_a_watch_whose_thread_ended_is_trouble(scene: Scene, watch: Watch) -> No
 
 def test_kopf_gets_no_handler_that_puts_a_finalizer_on_anything(scene: Scene) -> None:
     """Deletion hangs when the operator went first (nolar/kopf #1088, #896)."""
-    registry = handlers(scene.seen)
+    registry = handlers(scene.seen, {})
     assert len(registry._watching.get_all_handlers()) == len(OURS)
     assert not registry._changing.get_all_handlers()
     assert not registry._spawning.get_all_handlers()
