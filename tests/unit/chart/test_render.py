@@ -1,0 +1,129 @@
+"""What a release is made of: golden files, Kubernetes' schemas, and what must hold in each."""
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+from helm_python import lint
+from tests.unit.chart.chart import CHART, ROOT, VALUES, objects, rendered
+
+GOLDEN = ROOT / "tests" / "golden" / "chart"
+SUPPORTED = ("1.30", "1.31", "1.32", "1.33", "1.34", "1.35", "1.36")
+BASE = "# Made from charts/modelyard: MODELYARD_GOLDEN=write pytest tests/unit/chart\n"
+OTHERS = ("monitoring.coreos.com/v1",)
+"""Kinds that Kubernetes' own schemas do not have."""
+
+
+def pods(values: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for each in objects(values):
+        if each["kind"] == "Deployment":
+            yield each["spec"]["template"]["spec"]
+        elif each["kind"] == "Pod":
+            yield each["spec"]
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_a_release_is_rendered_as_its_golden_file_says(name: str) -> None:
+    made = [each for each in objects(VALUES[name]) if each["kind"] != "CustomResourceDefinition"]
+    text = yaml.safe_dump_all(made, sort_keys=False, width=120)
+    file = GOLDEN / f"{name}.yaml"
+    if os.environ.get("MODELYARD_GOLDEN") == "write":
+        file.write_text(text)
+    assert text == file.read_text(), "run with MODELYARD_GOLDEN=write, and look at the difference"
+
+
+def test_the_base_for_kustomize_is_the_plain_release_without_helms_own_words() -> None:
+    made = [each for each in objects({}) if "helm.sh/hook" not in each["metadata"].get("annotations", {})]
+    text = BASE + yaml.safe_dump_all(made, sort_keys=False, width=120).replace(
+        "app.kubernetes.io/managed-by: Helm", "app.kubernetes.io/managed-by: kustomize"
+    )
+    file = ROOT / "charts" / "kustomize" / "modelyard.yaml"
+    if os.environ.get("MODELYARD_GOLDEN") == "write":
+        file.write_text(text)
+    assert text == file.read_text(), "run with MODELYARD_GOLDEN=write, and look at the difference"
+
+
+@pytest.mark.parametrize("version", SUPPORTED)
+def test_every_object_fits_the_schemas_of_each_kubernetes_that_is_supported(version: str) -> None:
+    seen: list[dict[str, Any]] = []
+    for values in VALUES.values():
+        for each in objects(values):
+            if each["apiVersion"] not in OTHERS and each not in seen:
+                seen.append(each)
+                kubernetes_validate.validate(each, version, strict=True)
+
+
+def test_helm_finds_nothing_wrong() -> None:
+    for values in VALUES.values():
+        found = lint(str(CHART), dict(values), strict=True, kube_version="v1.30.0")
+        assert not found["errors"]
+        assert [each["error"] for each in found["messages"]] == ["icon is recommended"]
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_every_container_is_restricted_and_every_image_has_a_tag_or_digest(name: str) -> None:
+    found = list(pods(VALUES[name]))
+    assert found
+    for pod in found:
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        for container in pod["containers"]:
+            context = container["securityContext"]
+            assert context["readOnlyRootFilesystem"] is True
+            assert context["allowPrivilegeEscalation"] is False
+            assert context["capabilities"] == {"drop": ["ALL"]}
+            assert ":" in container["image"].rpartition("/")[2]
+            assert container["resources"]["requests"]
+
+
+def test_only_the_operator_has_a_token() -> None:
+    with_token = [pod["containers"][0]["name"] for pod in pods(VALUES["trying"]) if pod["automountServiceAccountToken"]]
+    assert with_token == ["operator"]
+
+
+def test_a_namespaced_release_has_nothing_that_is_the_clusters() -> None:
+    for name in ("namespaced", "air-gapped"):
+        kinds = {each["kind"] for each in objects(VALUES[name], namespace="team")}
+        assert not {kind for kind in kinds if kind.startswith("Cluster")}
+    assert "CustomResourceDefinition" not in {each["kind"] for each in objects(VALUES["namespaced"])}
+
+
+def test_definitions_are_upgraded_with_the_release_and_stay_when_it_goes() -> None:
+    found = [each for each in objects({}) if each["kind"] == "CustomResourceDefinition"]
+    assert len(found) == 3
+    assert {each["metadata"]["annotations"]["helm.sh/resource-policy"] for each in found} == {"keep"}
+
+
+def test_two_releases_of_their_own_namespaces_share_no_name() -> None:
+    names = [
+        {(each["kind"], each["metadata"].get("namespace"), each["metadata"]["name"])
+         for each in objects(VALUES["namespaced"], name=name, namespace=namespace)}
+        for name, namespace in (("modelyard", "one"), ("modelyard", "two"))
+    ]  # fmt: skip
+    assert not names[0] & names[1]
+
+
+def test_two_releases_for_the_whole_cluster_meet_in_a_name_so_that_helm_refuses_the_second() -> None:
+    names = [
+        {(each["kind"], each["metadata"]["name"]) for each in objects({}, name=name, namespace=name)
+         if each["kind"] == "ClusterRole"}
+        for name in ("one", "two")
+    ]  # fmt: skip
+    assert names[0] & names[1] == {("ClusterRole", "modelyard-operator")}
+
+
+def test_nothing_in_a_release_changes_from_one_rendering_to_the_next() -> None:
+    for values in VALUES.values():
+        assert rendered(values) == rendered(values)
+
+
+def test_every_alert_has_a_part_in_the_runbook() -> None:
+    (rules,) = (each for each in objects(VALUES["observed"]) if each["kind"] == "PrometheusRule")
+    runbook = (ROOT / "docs" / "operate.md").read_text()
+    for group in rules["spec"]["groups"]:
+        for rule in group["rules"]:
+            anchor = rule["annotations"]["runbook_url"].rpartition("#")[2]
+            assert f"### {anchor}" in runbook.lower(), f"docs/operate.md says nothing about {rule['alert']}"
