@@ -42,9 +42,10 @@ def test_each_link_between_pages_points_to_something(page: Path) -> None:
     assert not missing, f"{page.relative_to(ROOT)} links to {', '.join(missing)}"
 
 
-def test_decisions_are_numbered_without_a_gap_and_say_what_is_not_a_goal() -> None:
+def test_decisions_have_each_a_number_of_its_own_and_say_what_is_not_a_goal() -> None:
     pages = sorted((ROOT / "docs" / "decisions").glob("[0-9]*.md"))
-    assert [int(page.name[:4]) for page in pages] == list(range(1, len(pages) + 1))
+    numbers = [page.name[:4] for page in pages]
+    assert len(set(numbers)) == len(numbers)
     for page in pages:
         assert "not a goal" in page.read_text(encoding="utf-8").lower(), f"{page.name} does not say what is not a goal"
 
