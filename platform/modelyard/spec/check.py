@@ -13,6 +13,7 @@ from modelyard.spec.check_gates import check_gates, check_metric
 from modelyard.spec.check_numbers import at_least, between, positive
 from modelyard.spec.check_pipeline import check_pipeline
 from modelyard.spec.check_resources import check_resources
+from modelyard.spec.check_strategy import check_strategy
 from modelyard.spec.data import Data, Shards
 from modelyard.spec.deployment import ModelDeployment
 from modelyard.spec.gates import Compress
@@ -183,6 +184,10 @@ def _cluster_training(project: ModelProject) -> Iterator[Problem]:
     yield from check_resources(project.train.resources, ("train", "resources"))
 
 
+def _sharing(project: ModelProject) -> Iterator[Problem]:
+    yield from check_strategy(project.train, ("train",))
+
+
 def _stopping(project: ModelProject) -> Iterator[Problem]:
     stopping, at = project.train.early_stopping, ("train", "earlyStopping")
     if stopping is not None:
@@ -228,6 +233,6 @@ def _pipeline(project: ModelProject) -> Iterator[Problem]:
 
 RULES: tuple[Rule, ...] = (
     _names, _source, _columns, _labels, _splits, _checks,
-    _recipe, _training, _cluster_training, _stopping,
+    _recipe, _training, _cluster_training, _sharing, _stopping,
     _gates, _compress, _deployment, _pipeline,
 )  # fmt: skip

@@ -56,6 +56,8 @@ RETRY = 138
 FOR_GOOD: Mapping[str, int] = {"BadInput": 2, "BadSpec": 2, "RecipeError": 2, "FolderError": 2}
 """Exit codes of a node where another try would end the same way; 1 for all else."""
 
+TOLD_TO_STOP = 143
+"""Exit code of a process that was told to stop by SIGTERM and saved a checkpoint."""
 _NEIGHBOUR_LOST = ("connection closed by peer", "connection reset by peer", "broken pipe", "connection refused")
 """What gloo says in a process whose neighbour ended."""
 
@@ -87,6 +89,8 @@ def ending(agent: int, exits: Mapping[int, int], reports: Sequence[Report], *, o
     if not codes:
         return Ending(fate=Fate.DONE)
     who, code = codes[0]
+    if code == TOLD_TO_STOP:
+        return Ending(fate=Fate.RETRY, what="The training was told to stop", do="start it again to go on")
     fate = Fate.PERMANENT if code < 128 else Fate.RETRY
     return Ending(fate=fate, what=f"{who} ended with {code} and no word", do=f"read {log}")
 

@@ -5,6 +5,7 @@ of loader workers changes a bit. Workers send arrays through pipes: `/dev/shm` i
 (kubeflow/pipelines #9893).
 """
 
+import signal
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -139,6 +140,7 @@ def _unchanged(batch: Any) -> Any:
 
 
 def _begin_worker(_number: int) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a fork has the trainer's handler
     die_with_parent()
 
 

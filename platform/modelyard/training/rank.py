@@ -25,10 +25,11 @@ from modelyard.spec.codec import from_json, to_json
 from modelyard.storage.atomic import write_text
 from modelyard.training import weights
 from modelyard.training.device import backend, own_device
-from modelyard.training.failures import Report
+from modelyard.training.failures import TOLD_TO_STOP, Report
 from modelyard.training.files import FINISHED, PROGRESS
 from modelyard.training.job import CHECKPOINTS, MODEL, WEIGHTS, TrainedModel, TrainJob
 from modelyard.training.progress import Teller
+from modelyard.training.stop import ToldToStop
 from modelyard.training.trainer import Trainer
 
 _kept: list[Trainer] = []
@@ -40,13 +41,18 @@ COLLECTIVE_TIMEOUT = timedelta(minutes=30)
 def main(job_file: str, out: str, code: str) -> None:
     """Run one process of a training, its rank and world from the environment that torchrun sets.
 
-    Exits with 2 for bad input, 1 for other failures, each with a report beside the progress.
+    Exits with 2 for bad input, 1 for other failures, each with a report beside the progress; with 143 after the
+    checkpoint that SIGTERM asks for.
     """
     _settle()
     rank = int(os.environ.get("RANK", "0"))
     folder = Path(out)
     try:
         _train(Path(job_file), folder, Path(code), rank)
+    except ToldToStop as told:
+        sys.stdout.write(f"{told}\n")
+        sys.stdout.flush()
+        os._exit(TOLD_TO_STOP)
     except Exception as error:
         _report(error, folder, rank)
         traceback.print_exc()
@@ -75,6 +81,7 @@ def _train(job_file: Path, out: Path, code: Path, rank: int) -> None:
     loaded = open_recipe(code, recipe.use, recipe.with_, facts)
     teller = Teller(out / PROGRESS if rank == 0 else None)
     trainer = Trainer(job, loaded, checkpoints=out / CHECKPOINTS, rank=rank, world=world, teller=teller, device=device)
+    trainer.stop.listen()
     trained = trainer.run()
     whole = weights.whole(trainer.model)
     if rank == 0:

@@ -31,6 +31,7 @@ from modelyard.training.optimizers import check_optimizer, make_optimizer
 from modelyard.training.progress import Teller
 from modelyard.training.resume import Position, Resumable
 from modelyard.training.schedules import Rates, check_schedule
+from modelyard.training.stop import Stop, ToldToStop
 from modelyard.training.stopping import watched
 from modelyard.training.update import Updater, backward, counted, forward, precision_of
 from modelyard.training.validation import validate
@@ -96,9 +97,14 @@ class Trainer:
         )
         self.best: dict[str, Tensor] = {}
         self.saved_at = time.monotonic()
+        self.stop = Stop(world=world)
 
     def run(self) -> Trained:
-        """Train to the end, from the last checkpoint if there is one. The model then has the weights to keep."""
+        """Train to the end, from the last checkpoint if there is one. The model then has the weights to keep.
+
+        Raises:
+            ToldToStop: a checkpoint is written.
+        """
         at, self.best = self.resumable.resume()
         self.teller.tell("start", epoch=at.epoch, step=at.step, epochs=self.spec.epochs, curves=len(at.curves))
         done, spent = 0, 0.0
@@ -137,8 +143,10 @@ class Trainer:
             examples += count
             at = at.after_update(taken=taken, loss=summed, examples=count)
             self._tell_step(at, summed / max(1, count), lr)
-            if spec.checkpoint_every and at.step % spec.checkpoint_every == 0 and taken < self.taken[-1]:
-                self.resumable.save(at, self.best)
+            stop = self.stop.after_update()
+            due = spec.checkpoint_every and at.step % spec.checkpoint_every == 0
+            if (due or stop) and taken < self.taken[-1]:
+                self._save(at, leave=stop)
         trained_s = time.perf_counter() - began
         return self._end_epoch(at, lr, began), examples, trained_s
 
@@ -167,10 +175,17 @@ class Trainer:
             at = replace(at, watch=watch)
         self.teller.tell("epoch", **_told(curve), step=at.step)
         every = self.spec.checkpoint_every
-        if at.epoch == self.spec.epochs or self._over(at) or (at.step % every == 0 if every else due):
-            self.resumable.save(at, self.best)
+        over = at.epoch == self.spec.epochs or self._over(at)
+        if over or self.stop.heard or (at.step % every == 0 if every else due):
+            self._save(at, leave=self.stop.heard and not over)
             self.saved_at = time.monotonic()
         return at
+
+    def _save(self, at: Position, *, leave: bool) -> None:
+        self.resumable.save(at, self.best)
+        if leave:
+            self.resumable.finish()
+            raise ToldToStop(f"Told to stop: the checkpoint of step {at.step} is written, start again to go on from it")
 
     def _attempt(self, model: nn.Module) -> None:
         backward(forward(model, self.loaded, self.first, self.spec, precision_of(self.spec, self.device)), self.loaded)

@@ -14,6 +14,8 @@ train: {recipe: {use: "recipe.py:Digits"}}
 gates: [{metric: accuracy, atLeast: 0.85}]
 """
 
+TRAIN = '{recipe: {use: "recipe.py:Digits"}, %s}'
+
 
 def change(path: str, value: str) -> str:
     """`path: value` is refused with these words."""
@@ -71,6 +73,17 @@ def change(path: str, value: str) -> str:
         ("train.epochs", "0", "train.epochs: 0 is less than 1"),
         ("train.batchSize", "-8", "train.batchSize: -8 is less than 1"),
         ("train.accumulate", "0", "train.accumulate: 0 is less than 1"),
+        ("train.strategy", "{tensorParallel: 1, type: DP}", "train.strategy.type"),
+        ("train.strategy", "{type: FSDP2, tensorParallel: 0}", "train.strategy.tensorParallel: 0 is less than 1"),
+        ("train.strategy", "{type: FSDP2, tensorParallel: 2}", "1 processes cannot be dealt out in groups of 2"),
+        ("train", TRAIN % "strategy: {tensorParallel: 2}, resources: {processesPerNode: 2}",
+         "train.strategy.tensorParallel: cannot act under DDP; write type: FSDP2"),
+        ("train", TRAIN % "strategy: {type: FSDP2, tensorParallel: 2, compile: true}, resources: {processesPerNode: 2}",
+         "train.strategy.compile: cannot act with tensorParallel"),
+        ("train", TRAIN % "globalBatchSize: 64, accumulate: 2", "train.accumulate: cannot act with globalBatchSize"),
+        ("train", TRAIN % "globalBatchSize: 3, resources: {processesPerNode: 4}", "globalBatchSize: 3 is less than 4"),
+        ("train", TRAIN % "resources: {elastic: {minNodes: 1, maxNodes: 4}, checkpoints: {claim: c}}",
+         "train.globalBatchSize: is missing: under resources.elastic"),
         ("train.keepCheckpoints", "0", "train.keepCheckpoints: 0 is less than 1"),
         ("train.resources.processesPerNode", "0", "train.resources.processesPerNode: 0 is less than 1"),
         ("train.resources.loaderWorkers", "-1", "train.resources.loaderWorkers: -1 is less than 0"),

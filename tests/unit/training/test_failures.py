@@ -31,6 +31,7 @@ TABLE = {
     "the agent was killed": (-9, {}, [], False, Fate.RETRY, "The training's agent was killed by SIGKILL"),
     "a code below 128 is for good": (1, {0: 3}, [], False, Fate.PERMANENT, "Process 0 ended with 3"),
     "a code from 128 on is tried again": (1, {0: 137}, [], False, Fate.RETRY, "Process 0 ended with 137"),
+    "all were told to stop": (1, {0: 143, 1: 143}, [], False, Fate.RETRY, "The training was told to stop"),
     "the agent failed by itself": (1, {}, [], False, Fate.PERMANENT, "agent ended with 1"),
 }  # fmt: skip
 
