@@ -42,14 +42,14 @@ class LocalPods:
 
     def _argv(self, container: dict, root: Path) -> list[str]:
         words = [*container["command"], *container["args"], f"--termination-log={root / 'termination-log'}"]
-        places = {"=/work/": f"={root}/work/", "=/checkpoints": f"={self.home}/checkpoints"}
-        found = []
-        for word in [sys.executable, *words[1:]]:
-            for place, here in places.items():
-                word = word.replace(place, here)
-            found.append(word)
         (self.home / "checkpoints").mkdir(exist_ok=True)
-        return found
+        return [
+            sys.executable,
+            *(
+                word.replace("=/work/", f"={root}/work/").replace("=/checkpoints", f"={self.home}/checkpoints")
+                for word in words[1:]
+            ),
+        ]
 
     def _env(self, pod: Pod) -> dict[str, str]:
         return {

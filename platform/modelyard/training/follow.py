@@ -50,7 +50,7 @@ class Cursor:
 
         Times of one log never go back. Nanoseconds are padded, since kubelet leaves zeros out at their end.
         """
-        instant, since = _padded(time), _padded(self.since)
+        instant, since = padded(time), padded(self.since)
         if instant < since:
             return False
         if instant == since:
@@ -106,20 +106,21 @@ class Following:
                 self._lines.get_nowait()
 
     def _read(self, pod: str, uid: str) -> None:
-        cursor, last = Cursor(), False
+        cursor = Cursor()
         while not self._closed.is_set():
-            last = self._ended[uid].is_set()
-            whole = False
+            last = self._ended[uid].is_set()  # asked before the log is: what is written until then is in it
+            before, there = cursor.since, False
             with suppress(ModelyardError):
-                whole = self._read_once(pod, uid, cursor, READ_S if not last else 0.0)
-            if last and whole:
+                there = self._read_once(pod, uid, cursor, 0.0 if last else READ_S)
+            if last and there:
                 return
-            if last and not whole:
+            if last:  # gone, or away for a moment: once more
                 self._closed.wait(AGAIN_S)
-                with suppress(ModelyardError):  # a pod that is gone has no log any more
+                with suppress(ModelyardError):
                     self._read_once(pod, uid, cursor, 0.0)
                 return
-            self._ended[uid].wait(AGAIN_S)
+            if cursor.since == before:  # nothing new; after a connection that broke off, at once
+                self._ended[uid].wait(AGAIN_S)
 
     def _read_once(self, pod: str, uid: str, cursor: Cursor, deadline_s: float) -> bool:
         """Read on; gives whether there was a log at all."""
@@ -144,6 +145,7 @@ class Following:
                 return
 
 
-def _padded(time: str) -> str:
+def padded(time: str) -> str:
+    """A time that sorts as text: kubelet leaves zeros out at its end."""
     seconds, _, fraction = time.rstrip("Z").partition(".")
     return f"{seconds}.{fraction:0<9}"

@@ -30,6 +30,7 @@ from modelyard.training.job import ClusterJob, Tracking, TrainedModel, TrainJob
 from modelyard.training.logbook import FOLDER, Logbook
 from modelyard.training.node import MARK
 from modelyard.training.pod import KEY_ANNOTATION, TRAINING_LABEL
+from modelyard.training.pods import PodWatch
 from modelyard.training.progress import Follower
 from modelyard.training.state import JobState, Phase
 from modelyard.training.submit import Launch, describe
@@ -51,6 +52,9 @@ AWAY_S = 300.0
 """How long the Kubernetes API may be away while a training runs."""
 DRAIN_S = 20.0
 """How long the last lines may take after the job has ended."""
+
+LAST_WORDS_S = 3.0
+"""How long the lines of pods that we end may take."""
 
 
 def train_on_kubernetes(
@@ -123,6 +127,7 @@ class _Running:
         (self._api, self._described), self._out, self._say, self._log = described, out, say, log
         self._following = Following(kube, launch.namespace, self._api.container)
         self._book = Logbook(out / FOLDER)
+        self._pods = PodWatch(kube, launch.namespace, {TRAINING_LABEL: fit(self._described.name)})
         self._seen: dict[str, Object] = {}
         self._told: set[tuple[str, str]] = set()
         self._last: Finding | None = None
@@ -144,11 +149,13 @@ class _Running:
         shipping.publish(self._job, self._store, self._name)
         try:
             self._begin()
+            self._pods.start()
             self._watch(curves)
         except (KeyboardInterrupt, errors.Stopped):
             self._cancel()
             raise
         finally:
+            self._pods.close()
             self._following.close()
             self._book.keep(self._store, self._name)
             self._book.close()
@@ -234,13 +241,12 @@ class _Running:
             self._kube.delete(kind, self._launch.namespace, self._name)
 
     def _await_end(self) -> None:
+        mine = {TRAINING_LABEL: fit(self._name)}
+
         def gone() -> bool:
-            return self._get() is None and not self._pods()
+            return self._get() is None and not self._kube.list(POD, namespace=self._launch.namespace, labels=mine).items
 
         wait_until(gone, deadline_s=GONE_S, what=f"the end of {self._api.kind.kind} {self._name}")
-
-    def _pods(self) -> tuple[Object, ...]:
-        return self._kube.list(POD, namespace=self._launch.namespace, labels={TRAINING_LABEL: fit(self._name)}).items
 
     def _watch(self, curves: Curves) -> None:
         """Until the job is over.
@@ -275,11 +281,12 @@ class _Running:
         Raises:
             ModelyardError: it failed.
         """
-        job, pods = self._get(), self._pods()
-        there = {str(pod["metadata"]["uid"]): pod for pod in pods}
-        self._seen |= there
+        job = self._get()
+        states, there = self._pods.changes()
+        changed = {str(pod["metadata"]["uid"]): pod for pod in states}
+        self._seen |= changed
         self.restarts = max(self.restarts, _starts(self._seen.values()) - 1)
-        for uid, pod in self._seen.items():
+        for uid, pod in changed.items():
             if _begun(pod, self._api.container):
                 self._following.follow(name_of(pod), uid)
             if uid not in there or _ended(pod):
@@ -292,12 +299,12 @@ class _Running:
             if state.phase is Phase.FAILED:
                 raise self._failure(state)
             return True
-        self._judge(there, state)
+        self._judge({**changed, **there}, state)
         return False
 
-    def _judge(self, there: Mapping[str, Object], state: JobState) -> None:
+    def _judge(self, pods: Mapping[str, Object], state: JobState) -> None:
         """Tell what is wrong while the job is not over, and end it where going on is in vain."""
-        finding = diagnose([Seen(pod=pod, tail=self._book.tail(uid)) for uid, pod in there.items()])
+        finding = diagnose([Seen(pod=pod, tail=self._book.tail(uid)) for uid, pod in pods.items()])
         if finding is None:
             self._since.clear()
             if state.phase is Phase.SUSPENDED:
@@ -333,10 +340,8 @@ class _Running:
         Raises:
             ModelyardError: always: why.
         """
-        for uid in self._seen:
-            self._following.ended(uid)
-        self._drain()
         self._delete(wait=False)
+        self._drain(LAST_WORDS_S)
         raise self._error(finding)
 
     def _failure(self, state: JobState) -> ModelyardError:
@@ -362,11 +367,11 @@ class _Running:
         made: ModelyardError = kind(f"{finding.cause}: {what}", do=f"{finding.do} ({place})")
         return made
 
-    def _drain(self) -> None:
+    def _drain(self, within_s: float = DRAIN_S) -> None:
         """Take the last lines."""
         for uid in self._seen:
             self._following.ended(uid)
-        until = time.monotonic() + DRAIN_S
+        until = time.monotonic() + within_s
         while self._following.reading and time.monotonic() < until:
             for line in self._following.lines(wait_s=0.05):
                 self._line(line, None)

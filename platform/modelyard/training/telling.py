@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from modelyard.spec.train import Train
 from modelyard.training.curves import Curves
+from modelyard.training.follow import padded
 from modelyard.training.train import Progress
 from modelyard.training.watch import describe
 
@@ -47,7 +48,7 @@ class Telling:
     def line(self, text: str, at: str) -> None:
         """A line of a rank."""
         if found := _RANK.match(text):
-            self._ranks[int(found[1])] = at
+            self._ranks[int(found[1])] = padded(at)
 
     def waiting(self, what: str) -> None:
         """Say that nothing runs, now and then."""

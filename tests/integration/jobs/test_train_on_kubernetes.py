@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 from tests.fakes.local_pods import LocalPods
-from tests.fakes.trainings import job_of, small_data, with_resources
 from tests.fakes.training_cluster import Operator, TrainingCluster
+from tests.fakes.trainings import job_of, small_data, with_resources
 
 from modelyard.training.job import TrainJob
 from modelyard.training.launcher import Launch, train_on_kubernetes
