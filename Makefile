@@ -8,7 +8,10 @@ BIN := $(VENV)/bin
 TORCH := $(if $(wildcard $(WHEELS)/torch-*+cpu-*.whl),cpu,cuda)
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help setup demo test cluster nightly coverage test-unit check images format lock clean
+# Without compiled code each of the hundreds of processes that tests start would compile Modelyard again.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: help setup demo test cluster e2e-smoke e2e-down nightly coverage test-unit check images format lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z][a-z-]*:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -27,14 +30,20 @@ $(VENV)/.ready: requirements/lock.txt requirements/torch-$(TORCH).txt requiremen
 demo: setup ## Three versions of a model, from data to live traffic, with a bad one rolled back (state in .modelyard/demo)
 	@$(BIN)/python examples/digits/demo.py
 
-# One worker more than two cores, since tests of processes often wait; each file is one worker's, with its servers.
+# Two workers more than two cores, since tests of processes often wait; each file is one worker's, with its servers.
 test: setup ## Every test that this machine can run; the last one is the demo, alone
 	-@$(BIN)/python -m tests.cluster.build
-	@$(PYTEST) -n 3 --dist loadfile --no-loadscope-reorder --ignore tests/e2e/test_demo.py -q
+	@$(PYTEST) -n 4 --dist loadfile --no-loadscope-reorder --ignore tests/e2e/test_demo.py -q
 	@$(PYTEST) tests/e2e/test_demo.py -q
 
 cluster: setup ## Build the Kubernetes API server that tests use, once, from Go modules (about six minutes; needs Go)
 	@$(BIN)/python -m tests.cluster.build
+
+e2e-smoke: setup ## From helm install to live traffic, canary and rollback on a real Kubernetes node (needs root; docs/e2e.md)
+	@MODELYARD_E2E=1 $(PYTEST) tests/e2e/test_cluster_smoke.py -x -q --timeout 3600 -p no:randomly
+
+e2e-down: ## End the node that MODELYARD_E2E_KEEP=1 left up, and all that is left of it
+	@$(BIN)/python -m tests.cluster.machine down
 
 nightly: setup cluster ## What is too long for every day: 10,000 examples of each state machine, every crash point (hours)
 	@HYPOTHESIS_PROFILE=nightly $(PYTEST) -n 2 -q --timeout 86400 tests/unit/rollout/test_state_machine.py \

@@ -14,7 +14,6 @@ from tests.fakes.small_model import NAME, request_of, small_package
 
 from modelyard.errors import BadInput, Unavailable
 from modelyard.processes import wait_until
-from modelyard.registry.mlflow import MLflowRegistry
 from modelyard.registry.port import Candidate
 from modelyard.rollout.laptop.records import FileRecords
 from modelyard.rollout.laptop.yard import Yard, down, running, up
@@ -34,6 +33,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     home = folder / "home"
     try:
         yard = up(home)
+        from modelyard.registry.mlflow import MLflowRegistry  # imports MLflow: in the worker that needs it only
+
         registry = MLflowRegistry(yard.mlflow)
         package = small_package(folder / "package")
         version = registry.register(

@@ -9,7 +9,6 @@ import pytest
 from tests.integration.runs.walking import Plan, Running, forget, kind, last_run, results, small_project, walk
 
 from modelyard.processes import free_port
-from modelyard.registry.mlflow import MLflowRegistry
 from modelyard.rollout.laptop.records import FileRecords
 from modelyard.rollout.laptop.yard import down, running, up
 from modelyard.runs.journal import RunState
@@ -54,6 +53,8 @@ def test_killed_at_every_event_up_to_live_traffic(folder: Path) -> None:
     assert {name: found.get(name) for name in expected} == expected
     yard = running(home)
     assert yard is not None
+    from modelyard.registry.mlflow import MLflowRegistry  # imports MLflow: in the worker that needs it only
+
     (version,) = MLflowRegistry(yard.mlflow).versions("killed")
     (attempt,) = FileRecords(home / "records").rollouts("default/killed")
     assert (version.version, attempt.status.phase) == ("1", "Successful")

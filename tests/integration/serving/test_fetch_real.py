@@ -6,7 +6,6 @@ import pytest
 from tests.fakes.small_model import small_package
 
 from modelyard.processes import free_port
-from modelyard.registry.mlflow import MLflowRegistry
 from modelyard.registry.port import Candidate
 from modelyard.registry.server import start_mlflow
 from modelyard.serving.fetch import main
@@ -21,6 +20,8 @@ def test_a_registered_version_s_archive_is_fetched_by_its_digest(tmp_path: Path)
     mlflow = start_mlflow(tmp_path / "home", port=port)
     try:
         uri = f"http://127.0.0.1:{port}"
+        from modelyard.registry.mlflow import MLflowRegistry  # imports MLflow: in the worker that needs it only
+
         version = MLflowRegistry(uri).register(
             Candidate(
                 model=packed.name,
