@@ -18,7 +18,7 @@ TESTS = {
     "statistics": ["tests/unit/statistics"],
     "evaluation": ["tests/unit/evaluation/test_rules.py", "tests/unit/evaluation/test_gate_beside.py",
                    "tests/unit/evaluation/test_gate.py", "tests/unit/evaluation/test_scores.py",
-                   "tests/unit/evaluation/test_metrics.py"],
+                   "tests/unit/evaluation/test_metrics.py", "tests/unit/evaluation/test_parts.py"],
 }  # fmt: skip
 
 

@@ -28,8 +28,6 @@ SHOWN = (
     "perplexity", "loss", "latency-p50", "latency-p90",
 )  # fmt: skip
 """Metrics of ours in every report, where they apply; gates can ask for any other."""
-RESAMPLES = 1000
-"""For the report's intervals; a gate that decides takes more."""
 _LESS = ("loss", "error", "mae", "mse", "rmse", "perplexity", "rate", "distance")
 
 
@@ -180,7 +178,7 @@ def _completed(report: EvaluationReport, shown: Sequence[str], progress: Progres
     for place, name in enumerate(names):
         if progress:
             progress(f"measuring {name}", place / len(names))
-        metric = measured(report, name, resamples=RESAMPLES)
+        metric = measured(report, name)
         if all(math.isfinite(bound) for bound in (metric.value, metric.low, metric.high)):
             metrics[name] = metric
         else:

@@ -299,7 +299,7 @@ def _cross_validated(rule: GateRule, asked: CrossValidation, case: _Case) -> Rul
     if folds is None:
         return without(rule, f"a cross-validation of {asked.folds} folds, {asked.repeats} times")
     values = [point(report, name) for report in folds.reports]
-    better = measured(folds.reports[0], name, resamples=2).better
+    better = measured(folds.reports[0], name).better
     bounds = corrected_t(values, folds.test_to_train, rule.confidence)
     method = f"{asked.folds} folds × {asked.repeats}, corrected t"
     mean = Metric(value=sum(values) / len(values), low=bounds.low, high=bounds.high, better=better, method=method)

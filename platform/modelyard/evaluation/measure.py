@@ -2,14 +2,13 @@
 
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from modelyard.errors import BadInput
-from modelyard.evaluation import scores
+from modelyard.evaluation import influence, scores
 from modelyard.evaluation.metrics import ALIASES, LATENCY_SHARES, METRICS, Cells, Definition, definition, unknown
 from modelyard.evaluation.report import EvaluationReport, Metric
 from modelyard.statistics import bootstrap
@@ -20,6 +19,7 @@ from modelyard.statistics.paired import Discordant, discordant
 Rows = npt.NDArray[np.intp]
 OWN_RESAMPLES = 400
 """Resamples of the recipe's own metrics: each calls the user's function."""
+NEVER_NEGATIVE = frozenset(influence.INFLUENCE) - {"loss", "r2"}
 SIZE = "size"
 """Not measured on examples: bytes of the model folder."""
 
@@ -49,7 +49,6 @@ def measured(
     *,
     rows: Rows | None = None,
     confidence: float = 0.95,
-    resamples: int = bootstrap.RESAMPLES,
 ) -> Metric:
     """A metric of a report, or of some of its examples.
 
@@ -63,17 +62,20 @@ def measured(
         size = float(report.bytes)
         return Metric(value=size, low=size, high=size, better="lower", method="exact")
     known = _known(report, name)
-    cells, counts = _cells((report,), known, rows)
-    measure = partial(known.measure, cells[0])
-    value = float(measure(counts[None, :])[0])
+    (cells,), counts = _cells((report,), known, rows)
+    value = float(known.measure(cells, counts[None, :])[0])
+    if not math.isfinite(value):
+        return _metric(value, Interval(-math.inf, math.inf), known.better, "not defined")
     if scored := scores.interval(report, name, rows, confidence):
         return _metric(value, scored[0], known.better, scored[1])
     if known.needs == "latencies":
         return _metric(value, _quantile_bounds(report, name, confidence), known.better, "order statistics")
-    bounds = bootstrap.bca(measure, counts, confidence=confidence, resamples=resamples)
-    if bounds.low == bounds.high and (wider := scores.at_the_edge(report, name, value, rows, confidence)):
-        return _metric(value, wider, known.better, "score, since all agree")
-    return _metric(value, bounds, known.better, "BCa bootstrap")
+    low, high = influence.interval(value, influence.INFLUENCE[name](cells), confidence)
+    if name == "ece":
+        low -= influence.calibration_excess(cells)
+    if name in NEVER_NEGATIVE:
+        low = max(0.0, low)
+    return _metric(value, Interval(low, high), known.better, "skewed t")
 
 
 def point(report: EvaluationReport, name: str) -> float:
@@ -116,22 +118,17 @@ def difference(
     known = _known(candidate, name)
     _known(champion, name)
     if known.needs == "latencies":
-        one, other = (measured(report, name, confidence=confidence) for report in (candidate, champion))
-        return apart(one, other)
-    cells, counts = _cells((candidate, champion), known, rows)
+        return apart(*(measured(report, name, confidence=confidence) for report in (candidate, champion)))
+    (mine, theirs), counts = _cells((candidate, champion), known, rows)
     sign = 1.0 if known.better == "higher" else -1.0
-
-    def measure(weights: Any) -> bootstrap.Floats:
-        return sign * (known.measure(cells[0], weights) - known.measure(cells[1], weights))
-
-    value = float(measure(counts[None, :])[0])
+    one, other = (float(known.measure(cells, counts[None, :])[0]) for cells in (mine, theirs))
+    value = sign * (one - other)
+    if not math.isfinite(value):
+        return _metric(value, Interval(-math.inf, math.inf), "higher", "not defined")
     if scored := scores.paired(candidate, champion, name, rows, confidence):
         return _metric(value, scored[0], "higher", scored[1])
-    bounds = bootstrap.bca(measure, counts, confidence=confidence)
-    if bounds.low == bounds.high and (wider := scores.unseen(candidate, name, rows, confidence)):
-        around = Interval(value + wider.low, value + wider.high)
-        return _metric(value, around, "higher", "Tango, since all agree")
-    return _metric(value, bounds, "higher", "paired BCa bootstrap")
+    moved = influence.INFLUENCE[name](mine) - influence.INFLUENCE[name](theirs)
+    return _metric(value, influence.interval(value, sign * moved, confidence), "higher", "paired skewed t")
 
 
 def apart(one: Metric, other: Metric) -> Metric:
@@ -167,8 +164,8 @@ def _own(report: EvaluationReport, name: str, rows: Rows | None, confidence: flo
             f"{name} is the recipe's own metric and was not measured on slices", do="judge slices by a metric of ours"
         )
     value = report.metrics[name].value
-    bounds = bootstrap.bca_of(value, np.asarray(report.own[name]), confidence=confidence)
-    return _metric(value, bounds, "lower" if name in report.lower_is_better else "higher", "bootstrap")
+    around = bootstrap.bounds(value, np.asarray(report.own[name]), confidence=confidence)
+    return _metric(value, around, "lower" if name in report.lower_is_better else "higher", "bootstrap")
 
 
 def _own_difference(
@@ -178,7 +175,7 @@ def _own_difference(
     sign = 1.0 if mine.better == "higher" else -1.0
     values = sign * (np.asarray(candidate.own[name]) - np.asarray(champion.own[name]))
     value = sign * (mine.value - theirs.value)
-    return _metric(value, bootstrap.bca_of(value, values, confidence=confidence), "higher", "paired bootstrap")
+    return _metric(value, bootstrap.bounds(value, values, confidence=confidence), "higher", "paired bootstrap")
 
 
 def _known(report: EvaluationReport, name: str) -> Definition:

@@ -1,26 +1,28 @@
-"""Intervals of metrics that are proportions, or made of some: by score methods, which have a width at 0 and 1 too.
+"""Intervals of metrics that are proportions or rankings, or made of some: by score methods, with a width at 0 and 1.
 
 A bootstrap of 50 right answers out of 50 says [1, 1], as if no other answer could ever be wrong.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from modelyard.evaluation import parts
 from modelyard.evaluation.report import EvaluationReport
-from modelyard.statistics.combined import SHARED_BY_TWO, Part, Share, auroc_interval, f1_interval, mover, weighted
+from modelyard.statistics.combined import Part, Share, f1_interval, mover, weighted
 from modelyard.statistics.intervals import Interval, tango, wilson
 
 Rows = npt.NDArray[np.intp]
+RANKINGS = ("auroc", "average-precision")
 
 
 class _Name(NamedTuple):
     """A metric's name, taken apart."""
 
     which: str
-    """accuracy, balanced, precision, recall, f1."""
+    """accuracy, balanced, precision, recall, f1, auroc, average-precision."""
     how: str | int
     """macro, weighted, or the index of one class."""
 
@@ -46,6 +48,9 @@ def interval(report: EvaluationReport, name: str, rows: Rows | None, confidence:
     if meant.which == "accuracy":
         right = hits(report, rows)
         return wilson(int(right.sum()), len(right), confidence), "Wilson"
+    if meant.which in RANKINGS or (meant.which == "f1" and not isinstance(meant.how, int)):
+        bounds = parts.together(_parts(report, meant, rows, confidence))
+        return Interval(max(0.0, bounds.low), min(1.0, bounds.high)), "score, combined"
     counts = _counts(report, rows)
     if isinstance(meant.how, int):
         one = counts[meant.how]
@@ -53,8 +58,6 @@ def interval(report: EvaluationReport, name: str, rows: Rows | None, confidence:
             return f1_interval(one.hits, one.touched, confidence), "Wilson, of F*"
         total = one.labelled if meant.which == "recall" else one.predicted
         return wilson(one.hits, total, confidence), "Wilson"
-    if meant.which == "f1":
-        return None  # its classes share their wrong answers; see `at_the_edge`
     shares = [
         Share(weight, one.hits, one.predicted if meant.which == "precision" else one.labelled)
         for weight, one in _weighted(meant, counts)
@@ -73,61 +76,23 @@ def paired(
     mine, theirs = hits(candidate, rows), hits(other, rows)
     if meant.which == "accuracy":
         return _tango(mine, theirs, confidence), "Tango"
-    if meant.which not in {"recall", "balanced"}:
-        return None
+    counts = (*_counts(candidate, rows), *_counts(other, rows))
+    # a class that was only answered counts in one model's mean of recalls and not in the other's
+    strange = meant.how == "macro" and any(one.predicted and not one.labelled for one in counts)
+    if meant.which not in {"recall", "balanced"} or (meant.which == "recall" and strange):
+        both = (*_parts(candidate, meant, rows, confidence), *_parts(other, meant, rows, confidence, sign=-1.0))
+        return parts.together(both), "paired scores, combined"
     labels = _picked(candidate.labels, rows)
     if isinstance(meant.how, int):
         there = labels == meant.how
         return _tango(mine[there], theirs[there], confidence), "Tango"
-    counts = (*_counts(candidate, rows), *_counts(other, rows))
-    if meant.which == "recall" and any(one.predicted and not one.labelled for one in counts):
-        return None  # a class that was only answered counts in one model's mean and not in the other's
     classes = np.unique(labels)
-    parts = []
+    each = []
     for which in classes:
         there = labels == which
         bounds = _tango(mine[there], theirs[there], confidence)
-        parts.append(Part(1 / len(classes), float(mine[there].mean() - theirs[there].mean()), *bounds))
-    return mover(parts), "Tango, combined"
-
-
-def at_the_edge(
-    report: EvaluationReport, name: str, value: float, rows: Rows | None, confidence: float
-) -> Interval | None:
-    """An interval with a width where a bootstrap has none, since all examples agree; None where none is known."""
-    meant = _meant(name, report)
-    if meant is not None and meant.which == "f1":
-        return mover(_f1_parts(meant, _counts(report, rows), confidence), widen=SHARED_BY_TWO)
-    ranked = name == "auroc" or (name == "average-precision" and value == 1)
-    if not ranked or report.kind != "class":
-        return None
-    labels = _picked(report.labels, rows)
-    found = []
-    for which in [1] if len(report.classes) == 2 else np.unique(labels).tolist():
-        count = int((labels == which).sum())
-        if name == "auroc":
-            found.append(auroc_interval(value, count, len(labels) - count, confidence))
-        else:
-            found.append(wilson(count, count, confidence))
-    return Interval(*np.mean(found, axis=0).tolist()) if found else None
-
-
-def unseen(candidate: EvaluationReport, name: str, rows: Rows | None, confidence: float) -> Interval | None:
-    """How far a paired difference may lie from its value where no resample gave another one.
-
-    It is what would not have been seen if the two reports disagreed in another way on a few examples.
-    """
-    meant = _meant(name, candidate)
-    if meant is None or meant.which not in ("f1", "precision"):
-        return None
-    parts = []
-    for weight, one in _weighted(meant, _counts(candidate, rows)):
-        total = one.touched if meant.which == "f1" else one.predicted
-        half = tango(0, 0, total, confidence).high
-        if meant.which == "f1":  # dF1/dF* = 2 / (1 + F*)²
-            half *= 2 / (1 + (one.hits / total if total else 0.0)) ** 2
-        parts.append(Part(weight, 0.0, -half, half))
-    return mover(parts, widen=SHARED_BY_TWO)
+        each.append(Part(1 / len(classes), float(mine[there].mean() - theirs[there].mean()), *bounds))
+    return mover(each), "Tango, combined"
 
 
 def hits(report: EvaluationReport, rows: Rows | None = None) -> npt.NDArray[np.bool_]:
@@ -143,10 +108,10 @@ def _picked(values: Sequence[Any], rows: Rows | None) -> npt.NDArray[Any]:
 
 def _meant(name: str, report: EvaluationReport) -> _Name | None:
     """None for what is no proportion."""
-    if name == "accuracy":
-        return _Name("accuracy", "macro")
-    if name == "balanced-accuracy":
-        return _Name("balanced", "macro")
+    if name in ("accuracy", "balanced-accuracy"):
+        return _Name(name.removesuffix("-accuracy"), "macro")
+    if name in RANKINGS and report.kind == "class":
+        return _Name(name, 1 if len(report.classes) == 2 else "macro")
     averaged, _, of_class = name.partition(":")
     which, _, how = averaged.partition("-")
     if which not in ("precision", "recall", "f1"):
@@ -167,20 +132,39 @@ def _counts(report: EvaluationReport, rows: Rows | None) -> list[_Class]:
 
 def _weighted(meant: _Name, counts: Sequence[_Class]) -> list[tuple[float, _Class]]:
     """The classes that a mean is over, with their weights."""
+    return [(weight, counts[which]) for weight, which in _weighted_classes(meant, counts)]
+
+
+def _weighted_classes(meant: _Name, counts: Sequence[_Class]) -> list[tuple[float, int]]:
     if isinstance(meant.how, int):
-        return [(1.0, counts[meant.how])]
+        return [(1.0, meant.how)]
     if meant.how == "weighted":
         total = sum(one.labelled for one in counts)
-        return [(one.labelled / total, one) for one in counts if one.labelled]
-    there = [one for one in counts if one.labelled or (one.predicted and meant.which != "balanced")]
-    return [(1 / len(there), one) for one in there]
+        return [(one.labelled / total, which) for which, one in enumerate(counts) if one.labelled]
+    there = [which for which, one in enumerate(counts) if one.labelled or (one.predicted and meant.which != "balanced")]
+    return [(1 / len(there), which) for which in there]
 
 
-def _f1_parts(meant: _Name, counts: Sequence[_Class], confidence: float) -> list[Part]:
-    return [
-        Part(weight, 2 * one.hits / (one.touched + one.hits), *f1_interval(one.hits, one.touched, confidence))
-        for weight, one in _weighted(meant, counts)
-    ]
+def _parts(
+    report: EvaluationReport, meant: _Name, rows: Rows | None, confidence: float, *, sign: float = 1.0
+) -> Iterator[parts.Weighed]:
+    """The single classes' parts of a metric, with their weights."""
+    labels, predictions = _picked(report.labels, rows), _picked(report.predictions, rows)
+    if meant.which in RANKINGS:
+        classes = [meant.how] if isinstance(meant.how, int) else range(len(report.classes))
+        ranked = parts.auroc if meant.which == "auroc" else parts.average_precision
+        chances = _picked(report.probabilities, rows)
+        there = [which for which in classes if 0 < int((labels == which).sum()) < len(labels)]
+        for which in there:
+            yield parts.Weighed(sign / len(there), ranked(labels == which, chances[:, which], confidence))
+        return
+    for weight, which in _weighted_classes(meant, _counts(report, rows)):
+        labelled, answered = labels == which, predictions == which
+        if meant.which == "f1":
+            part = parts.f1(labelled, answered, confidence)
+        else:
+            part = parts.proportion(labelled & answered, labelled if meant.which == "recall" else answered, confidence)
+        yield parts.Weighed(sign * weight, part)
 
 
 def _tango(mine: npt.NDArray[np.bool_], theirs: npt.NDArray[np.bool_], confidence: float) -> Interval:

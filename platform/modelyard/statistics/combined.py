@@ -11,9 +11,6 @@ from typing import NamedTuple
 from modelyard.errors import BadInput
 from modelyard.statistics.intervals import Interval, quantile, solve, wilson
 
-SHARED_BY_TWO = math.sqrt(2)
-"""A wrong answer counts in the F1 of two classes: the variance of a sum is at most twice the sum of the variances."""
-
 
 class Part(NamedTuple):
     """One estimate with its interval, and its weight in a sum."""
@@ -24,14 +21,10 @@ class Part(NamedTuple):
     high: float
 
 
-def mover(parts: Sequence[Part], *, widen: float = 1.0) -> Interval:
+def mover(parts: Sequence[Part]) -> Interval:
     """Interval for Σ weight·value of independent estimates.
 
     Zou and Donner, Statistics in Medicine 27 (2008) 1693–1702.
-
-    Args:
-        parts: the estimates.
-        widen: factor on both distances, for parts that are not independent.
     """
     centre = sum(part.weight * part.value for part in parts)
     down = up = 0.0
@@ -39,7 +32,7 @@ def mover(parts: Sequence[Part], *, widen: float = 1.0) -> Interval:
         below, above = (value - low, high - value) if weight >= 0 else (high - value, value - low)
         down += (weight * below) ** 2
         up += (weight * above) ** 2
-    return Interval(centre - widen * math.sqrt(down), centre + widen * math.sqrt(up))
+    return Interval(centre - math.sqrt(down), centre + math.sqrt(up))
 
 
 class Share(NamedTuple):

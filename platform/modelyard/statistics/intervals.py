@@ -24,13 +24,17 @@ def wilson(successes: int, total: int, confidence: float = 0.95) -> Interval:
     _check(successes, total, confidence)
     if total == 0:
         return Interval(0.0, 1.0)
+    low, high = wilson_of(successes / total, total, confidence)
+    return Interval(0.0 if successes == 0 else low, 1.0 if successes == total else high)
+
+
+def wilson_of(share: float, total: int, confidence: float = 0.95) -> Interval:
+    """Wilson's interval around a mean of `total` numbers between 0 and 1: no variance is larger than a proportion's."""
     z = quantile(confidence)
-    share, shrink = successes / total, 1 + z * z / total
+    shrink = 1 + z * z / total
     middle = (share + z * z / (2 * total)) / shrink
     half = z / shrink * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
-    low = 0.0 if successes == 0 else max(0.0, middle - half)
-    high = 1.0 if successes == total else min(1.0, middle + half)
-    return Interval(low, high)
+    return Interval(max(0.0, middle - half), min(1.0, middle + half))
 
 
 def clopper_pearson(successes: int, total: int, confidence: float = 0.95) -> Interval:

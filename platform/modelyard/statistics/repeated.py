@@ -7,6 +7,7 @@ that this holds for repeated cross-validation.
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 from modelyard.statistics.intervals import Interval, incomplete_beta, solve
 
@@ -31,6 +32,7 @@ def corrected_t(scores: Sequence[float], test_to_train: float, confidence: float
     return Interval(mean - half, mean + half)
 
 
+@lru_cache(256)
 def student_quantile(share: float, freedom: int) -> float:
     """Quantile of Student's t for a share above one half."""
 

@@ -114,7 +114,7 @@ def test_an_unknown_metric_is_refused_before_anything_is_decided():
 
 
 @pytest.mark.parametrize("name", ["log-loss", "brier", "f1-macro", "auroc"])
-def test_other_metrics_are_compared_by_a_paired_bootstrap(name):
+def test_other_metrics_are_compared_on_the_same_examples(name):
     labels = [at % 3 for at in range(300)]
     good, bad = chances(labels, firm=3.0), chances(labels, firm=0.5, seed=4)
     candidate = report(labels, good[1], probabilities=good[0])

@@ -116,7 +116,7 @@ def test_swapping_the_models_turns_the_difference_around(name):
     one, back = difference(THREE, other, name), difference(other, THREE, name)
     assert one.value == pytest.approx(-back.value)
     assert one.value > 0  # more is better for every metric, also for a loss
-    assert one.low == pytest.approx(-back.high, abs=0.02)
+    assert one.low == pytest.approx(-back.high)
 
 
 def test_a_paired_interval_is_narrower_than_two_apart():
@@ -124,7 +124,7 @@ def test_a_paired_interval_is_narrower_than_two_apart():
     worse[0] = (LABELS[0] + 1) % 3
     almost = report(LABELS, worse, probabilities=CHANCES)
     gap, alone = difference(THREE, almost, "f1-macro"), measured(THREE, "f1-macro")
-    assert gap.high - gap.low < (alone.high - alone.low) / 3
+    assert gap.high - gap.low < (alone.high - alone.low) / 2
 
 
 @pytest.mark.parametrize(
