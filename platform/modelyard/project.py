@@ -2,8 +2,9 @@
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,7 @@ from modelyard.verdict import Outcome, Verdict
 
 if TYPE_CHECKING:
     from modelyard.registry.port import Registry
+    from modelyard.training.job import TrainedModel
 
 EXIT_CODES = {
     RunState.SUCCEEDED: 0,
@@ -72,6 +74,7 @@ class Project:
         from_: str | Stage | None = None,
         set: Mapping[str, Any] | None = None,  # noqa: A002
         observer: Observer | None = None,
+        trainer: "Callable[..., TrainedModel] | None" = None,
     ) -> "Run":
         """Take the model from data to live traffic, or as far as `until`.
 
@@ -83,6 +86,7 @@ class Project:
             from_: the first stage that is run again although its result is there.
             set: fields to change for this run alone, by path.
             observer: is told what happens.
+            trainer: what trains instead of `modelyard.training.train.train`, with its arguments: a cluster.
 
         Returns:
             The run, also when a gate said no: see `Run.state` and `Run.verdict`.
@@ -112,9 +116,9 @@ class Project:
                 first=first,
                 until=last,
             )
-            return project._walked(walk, code)
+            return project._walked(walk, code, trainer)
 
-    def _walked(self, walk: Walk, code: CodeArchive) -> "Run":
+    def _walked(self, walk: Walk, code: CodeArchive, trainer: "Callable[..., TrainedModel] | None") -> "Run":
         from modelyard.runs.release import Refused, Services  # noqa: PLC0415 - imports torch, as does the next
         from modelyard.runs.run import Way  # noqa: PLC0415
 
@@ -125,7 +129,8 @@ class Project:
                 services = Services(
                     registry=laptop.registry, records=laptop.records, tracking=laptop.tracking, alive=laptop.alive
                 )
-                Way(walk=walk, project=self.spec, base=self.folder, code=code, services=services).to_live_traffic()
+                way = Way(walk=walk, project=self.spec, base=self.folder, code=code, services=services)
+                (replace(way, trainer=trainer) if trainer else way).to_live_traffic()
         except UntilReached:
             pass
         except Refused as refused:

@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from modelyard.errors import ModelyardError
-from modelyard_cli import caring, explaining, gates, laptop, releasing, running, starting
+from modelyard_cli import caring, explaining, gates, laptop, releasing, running, starting, training
 from modelyard_cli.wiring import in_cluster
 
 EXIT_CODES = (
@@ -72,6 +72,7 @@ COMMANDS: tuple[tuple[Callable[..., None], str], ...] = (
     (starting.init, "modelyard init digits && cd digits && modelyard run"),
     (starting.validate, "modelyard validate --set train.epochs=3"),
     (running.run, "modelyard run --until gate --set train.optimizer.lr=1e-3"),
+    (training.train, "modelyard train --on kubernetes --namespace vision --store s3://models/digits"),
     (running.compare, "modelyard compare 20260102-101500 20260102-113000"),
     (running.report, "modelyard report --to report.html"),
     (laptop.up, "modelyard up"),

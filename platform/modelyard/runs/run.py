@@ -1,6 +1,6 @@
 """The way of one model through the ten stages, each a call of its package's one function; stages 7 to 10: `release`."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,8 @@ class Way:
     code: CodeArchive
     services: Services
 
+    trainer: Callable[..., TrainedModel] = train
+    """What trains, with the arguments of `train`: on this machine, or on a cluster."""
     def to_live_traffic(self) -> None:
         """Walk all stages.
 
@@ -89,7 +91,7 @@ class Way:
         job = self.training(data)
 
         def act(out: Path) -> TrainedModel:
-            return train(job, out=out, progress=walk.progress(Stage.TRAIN), tracking=self.services.tracking)
+            return self.trainer(job, out=out, progress=walk.progress(Stage.TRAIN), tracking=self.services.tracking)
 
         settings = {
             "train": to_data(spec),
