@@ -1,6 +1,7 @@
 """How a run ends: after a gate's no, after a gate that could not tell, and always with a summary."""
 
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -41,6 +42,7 @@ def summarized(*, model: str, state: str, error: str, notify: str, words: Artifa
     from modelyard.reports.html import render  # noqa: PLC0415 - imports matplotlib
     from modelyard.reports.markdown import render_markdown  # noqa: PLC0415
 
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     job, runs, away = wiring.job(), wiring.runs(model), ""
     known: tuple[TrackedRun, ...] = ()
     try:

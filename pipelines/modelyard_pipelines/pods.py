@@ -88,7 +88,7 @@ def dress(task: Any, name: str, pipeline: Pipeline) -> None:
 
 def pod_of(pipeline: Pipeline, name: str) -> StepPod:
     """The pod of a step: its own fields over the defaults."""
-    own = pipeline.steps.get(name, StepPod())  # type: ignore[call-overload]
+    own = pipeline.steps.get(name, StepPod())
     given = {one.name: value for one in fields(own) if (value := getattr(own, one.name)) is not None}
     return replace(pipeline.defaults, **given)
 

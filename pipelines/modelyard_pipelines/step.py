@@ -147,8 +147,8 @@ def step(name: str, project: ModelProject, *, code: str = "", store: str = "") -
         store: where that lies; not fetched without.
     """
     logging.getLogger("httpx").setLevel(logging.WARNING)  # Kubeflow's executor sets INFO: a line for each request
+    tracked = StepRun(wiring.runs(project.metadata.name), wiring.job(), name)
     with _state(name, project) as state:
-        tracked = StepRun(wiring.runs(project.metadata.name), wiring.job(), name)
         tracked.begin()
         began = RunRecord(id=wiring.job(), started_at=time.time(), project=project, code_digest=code)
         journal = Journal(state)
@@ -177,6 +177,10 @@ def _state(name: str, project: ModelProject) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="modelyard-") as made:
         state = Path(made)
         if key := os.environ.get("MODELYARD_SIGNING_KEY_FILE"):
+            if not Path(key).is_file():
+                raise BadInput(
+                    f"MODELYARD_SIGNING_KEY_FILE: there is no {key}", do="mount the Secret: pipeline.secrets"
+                )
             (state / SIGNING_KEY).parent.mkdir(parents=True)
             (state / SIGNING_KEY).symlink_to(Path(key).resolve())
         yield state

@@ -8,8 +8,8 @@ from kfp import dsl
 
 from modelyard.spec.pipeline import Pipeline
 from modelyard.verdict import Outcome
+from modelyard_pipelines.bringing_in import PROMOTED
 from modelyard_pipelines.pods import Steps
-from modelyard_pipelines.releasing import PROMOTED
 
 Inputs = Mapping[str, Any]
 """The pipeline's parameters by name, as channels."""

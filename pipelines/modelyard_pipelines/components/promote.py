@@ -15,7 +15,7 @@ def promote(
     words: dsl.Output[dsl.Markdown],
 ) -> NamedTuple("Promoted", [("outcome", str)]):
     """Move the alias (`automatic`), or wait until a person does, at most `wait_s` seconds."""
-    from modelyard_pipelines.releasing import promoted
+    from modelyard_pipelines.bringing_in import promoted
     from modelyard_pipelines.sections import project_of
     from modelyard_pipelines.step import step
 

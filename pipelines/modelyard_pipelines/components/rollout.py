@@ -5,7 +5,7 @@ from kfp import dsl
 
 def rollout(model: str, version: str, deployment: str, words: dsl.Output[dsl.Markdown]) -> None:
     """Wait until the version is stable, or fail with the reason for which it is not."""
-    from modelyard_pipelines.releasing import rolled_out
+    from modelyard_pipelines.bringing_in import rolled_out
     from modelyard_pipelines.sections import project_of
     from modelyard_pipelines.step import step
 

@@ -2,7 +2,6 @@
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -12,8 +11,8 @@ from modelyard.model.facts import RecipeError
 from modelyard.model.predictor import ChangedError, Description, Predictor, digest_of
 from modelyard.packaging.archive import digests, serving_code, write_archive
 from modelyard.packaging.golden import record_golden
+from modelyard.packaging.packed import Elsewhere, Package
 from modelyard.packaging.signing import sign, signing_key
-from modelyard.record import record
 from modelyard.serving.contents import (
     FALLBACK,
     FALLBACK_GOLDEN,
@@ -24,53 +23,11 @@ from modelyard.serving.contents import (
     Fallback,
     GoldenRequests,
     Manifest,
-    VariantFacts,
 )
 from modelyard.spec.codec import from_json, to_json
 from modelyard.storage.atomic import digest_file, staging
 
 GOLDEN_REQUESTS = 8
-
-
-@record
-class Package:
-    """What `package` gives: paths as text, digests as `sha256:…`."""
-
-    name: str
-    archive: str
-    digest: str
-    """Of the archive's bytes: what a version is known by."""
-    manifest: str
-    """Path of the manifest."""
-    golden: str
-    """Path of the golden requests."""
-    folder: str
-    """Path of the model folder, from which pyfunc loads."""
-    model_digest: str
-    variant: str
-    bytes: int
-
-    def within(self, out: Path) -> "Package":
-        """The same package where it lies now: a project's folder may have been moved."""
-        return replace(
-            self,
-            archive=str(out / f"{self.name}.mar"),
-            manifest=str(out / MANIFEST),
-            golden=str(out / GOLDEN),
-            folder=str(out / MODEL),
-        )
-
-
-@record
-class Elsewhere:
-    """What else a version is beside its chosen variant."""
-
-    node_types: tuple[str, ...]
-    """Where the chosen variant was measured, and so serves."""
-    fallback: str
-    """Model folder of what serves on other nodes."""
-    variants: tuple[VariantFacts, ...] = ()
-    """All that were measured."""
 
 
 def package(

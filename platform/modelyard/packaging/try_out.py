@@ -4,7 +4,7 @@ from pathlib import Path
 
 from modelyard.errors import StageFailed
 from modelyard.packaging.golden import difference
-from modelyard.packaging.package import Package
+from modelyard.packaging.packed import Package
 from modelyard.serving.torchserve import Server
 from modelyard.spec.deployment import Runtime
 from modelyard.verdict import Outcome, Reason, Verdict

@@ -11,7 +11,7 @@ from modelyard.compression.report import CompressionReport
 from modelyard.data.prepared import PreparedData
 from modelyard.evaluation.gate import GateReport
 from modelyard.evaluation.report import EvaluationReport
-from modelyard.packaging.package import Package
+from modelyard.packaging.packed import Package
 from modelyard.record import record
 from modelyard.registry.port import Version
 from modelyard.spec.rollout import ModelRollout

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from modelyard.evaluation.report import EvaluationReport
-from modelyard.packaging.package import Package
+from modelyard.packaging.packed import Package
 from modelyard.registry.port import Candidate, Registry, Version
 from modelyard.rollout.observation import arm_name
 from modelyard.rollout.ports import Records

@@ -10,7 +10,7 @@ from modelyard.data.prepared import PreparedData
 from modelyard.errors import ModelyardError
 from modelyard.evaluation.gate import GateReport
 from modelyard.evaluation.report import EvaluationReport
-from modelyard.packaging.package import Package
+from modelyard.packaging.packed import Package
 from modelyard.registry.port import Version
 from modelyard.reports.html import render
 from modelyard.reports.view import RunView, StageView

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from modelyard.compression.report import CompressionReport
-from modelyard.packaging.package import Elsewhere
+from modelyard.packaging.packed import Elsewhere
 from modelyard.serving.contents import VariantFacts
 from modelyard.spec.codec import from_json
 

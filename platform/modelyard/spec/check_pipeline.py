@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 from modelyard.record import camel_case
 from modelyard.spec.check_numbers import at_least, positive
-from modelyard.spec.pipeline import Pipeline, StepPod
-from modelyard.spec.problem import FieldPath, Problem
+from modelyard.spec.pipeline import STEPS, Pipeline, StepPod
+from modelyard.spec.problem import FieldPath, Problem, did_you_mean
 
 _IMAGE = r"[^\s@]+@sha256:[0-9a-f]{64}"
 _RESOURCE = r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?/[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?"
@@ -40,6 +40,9 @@ def check_pipeline(pipeline: Pipeline, promote: str, at: FieldPath) -> Iterator[
     yield from _mounts(pipeline, at)
     yield from _pod(pipeline.defaults, (*at, "defaults"))
     for name, pod in pipeline.steps.items():
+        if name not in STEPS:
+            message = f"there is no such step; {did_you_mean(name, STEPS)}"
+            yield Problem(field=(*at, "steps", name), message=message)
         yield from _pod(pod, (*at, "steps", name))
     if pipeline.train_on == "kubernetes" and (pipeline.steps.get("train") or StepPod()).gpus:
         message = "cannot act with trainOn: kubernetes: the step only watches; the job's GPUs stand in train.resources"

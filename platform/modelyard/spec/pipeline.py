@@ -11,7 +11,8 @@ from typing import Literal
 from modelyard.record import record
 from modelyard.units import Duration, Quantity
 
-StepName = Literal["prepare", "train", "evaluate", "gate", "compress", "package", "register", "promote", "rollout"]
+STEPS = ("prepare", "train", "evaluate", "gate", "compress", "package", "register", "promote", "rollout")
+"""Steps whose pods a file can speak of: those of the stages."""
 
 
 @record
@@ -112,8 +113,8 @@ class Pipeline:
     """Folder on a mounted claim where an interrupted training keeps its checkpoints for the next try."""
     defaults: StepPod = StepPod()
     """Of every step."""
-    steps: Mapping[StepName, StepPod] = field(default_factory=dict)
-    """Step → what is different there."""
+    steps: Mapping[str, StepPod] = field(default_factory=dict)
+    """Step (a stage's name) → what is different there."""
     train_on: Literal["here", "kubernetes"] = "here"
     """`here`: processes in the step's own pod. `kubernetes`: a training job beside it."""
     deployment: str = ""
