@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from modelyard.errors import ModelyardError
-from modelyard_cli import caring, explaining, gates, laptop, releasing, running, starting, training
+from modelyard_cli import caring, explaining, gates, laptop, pipeline, releasing, running, starting, training
 from modelyard_cli.wiring import in_cluster
 
 EXIT_CODES = (
@@ -55,6 +55,7 @@ app = typer.Typer(
 )
 rollout = typer.Typer(no_args_is_help=True, epilog=f"Example: modelyard rollout status --watch\n\n{EXIT_CODES}")
 gating = typer.Typer(no_args_is_help=True, epilog=f"Example: modelyard gates explain 7\n\n{EXIT_CODES}")
+piping = typer.Typer(no_args_is_help=True, epilog=f"Example: modelyard pipeline run --watch\n\n{EXIT_CODES}")
 
 
 @app.callback()
@@ -99,13 +100,21 @@ GATES: tuple[tuple[Callable[..., None], str], ...] = (
     (gates.explain, "modelyard gates explain 7"),
     (gates.replay, "modelyard gates replay --rules stricter.yaml"),
 )
-NAMES = {"promote_now": "promote"}
+PIPELINE: tuple[tuple[Callable[..., None], str], ...] = (
+    (pipeline.compile_, "modelyard pipeline compile --to pipeline.yaml"),
+    (pipeline.upload, "modelyard pipeline upload --endpoint https://kubeflow.example.com/pipeline"),
+    (pipeline.run, "modelyard pipeline run --set train.epochs=20 --watch"),
+    (pipeline.schedule, "modelyard pipeline schedule --cron '0 0 3 * * *'"),
+    (pipeline.watch, "modelyard pipeline watch 5a7d3c1e-0b1f-4f57-9a43-1c7d8f0e2b11"),
+)
+NAMES = {"promote_now": "promote", "compile_": "compile"}
 
-for _group, _commands in ((app, COMMANDS), (rollout, ROLLOUT), (gating, GATES)):
+for _group, _commands in ((app, COMMANDS), (rollout, ROLLOUT), (gating, GATES), (piping, PIPELINE)):
     for _function, _example in _commands:
         _name = NAMES.get(_function.__name__, _function.__name__)
         _group.command(_name, epilog=f"Example: {_example}")(_function)
 app.add_typer(gating, name="gates", help="Why a gate decided as it did, and what other rules would have said.")
+app.add_typer(piping, name="pipeline", help="The project as a Kubeflow pipeline: compile, upload, run, repeat, follow.")
 app.add_typer(rollout, name="rollout", help="Look at, steer, repeat and undo the way of a version into traffic.")
 plugin = typer.Typer(
     name="kubectl modelyard",

@@ -10,7 +10,8 @@ from modelyard.data.prepare import PreparedData, prepare, source_digest
 from modelyard.errors import BadInput
 from modelyard.evaluation.report import EvaluationReport
 from modelyard.model.predictor import digest_of
-from modelyard.packaging.package import Package, package
+from modelyard.packaging.package import package
+from modelyard.packaging.packed import Package
 from modelyard.packaging.signing import SIGNING_KEY
 from modelyard.packaging.try_out import try_out
 from modelyard.runs.champion import Champion, champion_of, registered_weights
@@ -38,9 +39,9 @@ class Way:
     """Folder that the file's relative paths start from."""
     code: CodeArchive
     services: Services
-
     trainer: Callable[..., TrainedModel] = train
     """What trains, with the arguments of `train`: on this machine, or on a cluster."""
+
     def to_live_traffic(self) -> None:
         """Walk all stages.
 
