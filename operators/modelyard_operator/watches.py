@@ -235,11 +235,16 @@ class KopfWatches:
             registry=handlers(self._seen, self._stores),
             settings=settings(),
             standalone=True,
+            identity=NAME,
             clusterwide=not self._namespace,
             namespaces=[self._namespace] if self._namespace else [],
             stop_flag=self._end,
             ready_flag=self._ready,
         )
+
+
+NAME: Any = "modelyard-operator"
+"""What kopf calls itself. Without one it asks for the user's name, and a pod's user has none in any passwd file."""
 
 
 def handlers(seen: Seen, stores: Mapping[Kind, Store]) -> kopf.OperatorRegistry:
