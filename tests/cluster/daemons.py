@@ -124,6 +124,7 @@ def daemons(home: Path, programs: Mapping[str, Path]) -> tuple[Daemon, ...]:
             programs["kube-proxy"], f"--kubeconfig={proxy}", f"--hostname-override={NODE}", f"--cluster-cidr={PODS}",
             "--proxy-mode=iptables", "--bind-address=127.0.0.1", "--healthz-bind-address=127.0.0.1:10256",
             "--metrics-bind-address=127.0.0.1:10249", "--iptables-min-sync-period=100ms",
+            "--conntrack-max-per-core=0", "--conntrack-min=0",  # the whole machine's, and not ours to change
         )),
     )  # fmt: skip
 

@@ -11,9 +11,12 @@ import sys
 import tarfile
 import tempfile
 from collections.abc import Mapping, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Final
 
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from tests.cluster import build
 
 ARCHITECTURE: Final = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
@@ -139,6 +142,69 @@ def base() -> str:
     return BASE
 
 
+ENVOY: Final = "modelyard.test/envoy:1"
+
+
+def envoy() -> Path:
+    """The archive of one image with Envoy, its shutdown manager and Envoy Gateway."""
+    import envoy as packaged
+
+    binary = Path(packaged.__path__[0]) / "_bin" / "envoy"
+    gateway = build.place("envoy-gateway")
+    archive = archives() / f"envoy-{_key(str(binary.stat().st_size), gateway.parent.name)}.tar"
+    if not archive.exists():
+        archives().mkdir(parents=True, exist_ok=True)
+        container = buildah("from", "--pull-never", base())
+        buildah("copy", "--quiet", "--chmod", "755", container, binary, gateway, "/usr/local/bin/")
+        buildah("config", "--user", "65532:65532", "--cmd", "", "--entrypoint", '["envoy-gateway"]', container)
+        buildah("commit", "--quiet", "--rm", container, f"localhost/{ENVOY}")
+        _push(f"localhost/{ENVOY}", archive, ENVOY)
+    return archive
+
+
+MLFLOW: Final = "modelyard.test/mlflow:1"
+
+
+def mlflow() -> Path:
+    """The archive of an image with MLflow's server, from what is installed here: it need not be fetched again."""
+    wanted = _with_requirements("mlflow", "boto3")
+    names = sorted(f"{each.metadata['Name']}=={each.version}" for each in wanted)
+    archive = archives() / f"mlflow-{_key(*names)}.tar"
+    if archive.exists():
+        return archive
+    archives().mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=archives(), prefix=".mlflow-") as folder:
+        for file in (file for each in wanted for file in each.files or ()):
+            source = Path(str(file.locate()))
+            if ".." not in file.parts and "__pycache__" not in file.parts and source.is_file():
+                target = Path(folder) / file
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(source, target)
+        container = buildah("from", "--pull-never", base())
+        buildah("copy", "--quiet", container, folder, "/usr/local/lib/python3.11/dist-packages/")
+        buildah("config", "--user", "10001:10001", "--cmd", "python3 -m mlflow server --help", container)
+        buildah("commit", "--quiet", "--rm", container, f"localhost/{MLFLOW}")
+    _push(f"localhost/{MLFLOW}", archive, MLFLOW)
+    return archive
+
+
+def _with_requirements(*names: str) -> list[metadata.Distribution]:
+    """Distributions and what they require, as they are installed."""
+    found: dict[str, metadata.Distribution] = {}
+    waiting = list(names)
+    while waiting:
+        name = canonicalize_name(waiting.pop())
+        if name in found:
+            continue
+        with contextlib.suppress(metadata.PackageNotFoundError):  # for another platform or another Python
+            found[name] = metadata.distribution(name)
+            for line in found[name].requires or ():
+                asked = Requirement(line)
+                if asked.marker is None or asked.marker.evaluate({"extra": ""}):
+                    waiting.append(asked.name)
+    return list(found.values())
+
+
 def ours(name: str, *, tag: str, wheels: Path) -> Path:
     """The archive of one of the product's images, built by `images/build.py` where its inputs changed."""
     root = build.HERE.parents[1]
@@ -158,12 +224,18 @@ def ours(name: str, *, tag: str, wheels: Path) -> Path:
     known = json.loads(buildah("inspect", "--type", "image", image))["FromImageID"]
     archive = archives() / f"{name}-{known[:16]}.tar"
     if not archive.exists():
-        part = archive.with_suffix(".part")
-        part.unlink(missing_ok=True)
-        # not packed: what is saved in time is worth more than the disk for a day
-        buildah("push", "--quiet", "--disable-compression", image, f"oci-archive:{part}:docker.io/{image}")
-        _keep(archive)
+        _push(image, archive, f"docker.io/{image}", forget=False)
     return archive
+
+
+def _push(image: str, archive: Path, name: str, *, forget: bool = True) -> None:
+    """Write an image of buildah's store to an archive; not packed: it lives for a day, and time is worth more."""
+    part = archive.with_suffix(".part")
+    part.unlink(missing_ok=True)
+    buildah("push", "--quiet", "--disable-compression", image, f"oci-archive:{part}:{name}")
+    if forget:
+        buildah("rmi", image)
+    _keep(archive)
 
 
 def _keep(archive: Path) -> None:

