@@ -9,6 +9,7 @@ import yaml
 from helm_python import Chart
 
 ROOT = Path(__file__).parents[3]
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 CHART = ROOT / "charts" / "modelyard"
 
 VALUES: Mapping[str, Mapping[str, Any]] = {
@@ -68,4 +69,10 @@ def rendered(values: Mapping[str, Any], *, name: str = "modelyard", namespace: s
 def objects(values: Mapping[str, Any], **at: str) -> list[dict[str, Any]]:
     """Every object of a release, without its notes."""
     texts = (text for name, text in sorted(rendered(values, **at).items()) if not name.endswith(".txt"))
-    return [each for text in texts for each in yaml.safe_load_all(text) if each]
+    return [each for text in texts for each in _parsed(text)]
+
+
+@cache
+def _parsed(text: str) -> tuple[dict[str, Any], ...]:
+    """Each text is parsed once, by libyaml: the definitions are long."""
+    return tuple(each for each in yaml.load_all(text, Loader=LOADER) if each)
