@@ -35,8 +35,8 @@ def language_job(data: Path, work: Path, *, layers: int = 1, **changes: Any) -> 
     """Fifty updates of 16 examples, one an epoch, so that the curves hold the loss of each; clipped."""
     given = {
         "optimizer": Optimizer(name="adamw", lr=1e-3), "schedule": Schedule(), "epochs": 50, "clip_norm": 0.5,
-        "batch_size": 16, "global_batch_size": 16, "checkpoint_every": 1,
+        "batch_size": 16, "global_batch_size": 16, "checkpoint_every": 1, "source": (EXAMPLE / "recipe.py").read_text(),
     }  # fmt: skip
-    job = job_of(data, work, source=(EXAMPLE / "recipe.py").read_text(), **given | changes)
+    job = job_of(data, work, **given | changes)
     recipe = RecipeRef(use="recipe.py:CharacterModel", with_={"width": 32, "layers": layers})
     return replace(job, train=replace(job.train, recipe=recipe))

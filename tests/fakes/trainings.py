@@ -58,7 +58,7 @@ def with_resources(job: TrainJob, **changes: Any) -> TrainJob:
     return with_train(job, resources=replace(job.train.resources, **changes))
 
 
-def train_here(job: TrainJob, work: Path, **arguments: Any) -> Any:
+def train_here(job: TrainJob, work: Path, *, world: int = 1, **arguments: Any) -> Any:
     """Run the trainer in this process, alone; gives the trainer and what it came to."""
     from modelyard.training.progress import Teller
     from modelyard.training.trainer import Trainer
@@ -67,5 +67,7 @@ def train_here(job: TrainJob, work: Path, **arguments: Any) -> Any:
     with recipe_in(work / "source", job.train.recipe.use, job.train.recipe.with_, facts) as loaded:
         work.mkdir(parents=True, exist_ok=True)
         teller = Teller(work / "progress.jsonl")
-        trainer = Trainer(job, loaded, checkpoints=work / "checkpoints", rank=0, world=1, teller=teller, **arguments)
+        trainer = Trainer(
+            job, loaded, checkpoints=work / "checkpoints", rank=0, world=world, teller=teller, **arguments
+        )
         return trainer, trainer.run()

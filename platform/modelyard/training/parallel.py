@@ -46,10 +46,11 @@ def spread(
         BadInput: the strategy does not suit model or recipe.
         RecipeError: the model or its loss does not run.
     """
-    if strategy.type == "Recipe" and not loaded.defines("parallelize"):
+    if (strategy.type == "Recipe" or layout.tensor > 1) and not loaded.defines("parallelize"):
+        asked = "type is Recipe" if strategy.type == "Recipe" else f"tensorParallel is {layout.tensor}"
         raise BadInput(
-            f"train.strategy.type is Recipe, but {loaded.where} has no parallelize",
-            do="define parallelize(model, mesh), or use FSDP2 or DDP",
+            f"train.strategy.{asked}, but {loaded.where} has no parallelize",
+            do="define parallelize(model, mesh) (docs/training.md has an example), or leave it to DDP or FSDP2 alone",
         )
     prepare_blocks(model, strategy)
     ways = {"DDP": _ddp, "FSDP2": _fsdp2, "Recipe": _by_recipe}
@@ -93,11 +94,6 @@ def _fsdp2(model: nn.Module, loaded: Loaded, layout: Layout, device: torch.devic
     shape = layout.data_world, layout.tensor
     mesh = init_device_mesh(device.type, shape, mesh_dim_names=("data", "tensor"))
     if layout.tensor > 1:
-        if not loaded.defines("parallelize"):
-            raise BadInput(
-                f"train.strategy.tensorParallel needs parallelize(model, mesh), which {loaded.where} has not",
-                do="define it (docs/training.md has an example), or leave tensorParallel out",
-            )
         model = loaded.parallelize(model, mesh["tensor"]) or model
     for part in (*blocks(model), model):
         fully_shard(part, mesh=mesh["data"])

@@ -21,7 +21,7 @@ HERE = Path(__file__).parent
 @pytest.fixture(scope="module")
 def agents():
     """Starts launchers; all end with the test module."""
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}  # bits are promised on the CPU only
     process = subprocess.Popen(
         [sys.executable, str(HERE / "agents.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env
     )

@@ -52,10 +52,10 @@ class Running:
         os.killpg(self.pid, signal.SIGKILL)
         gone(everyone)
 
-    def until_ended(self) -> dict[str, int]:
+    def until_ended(self, *, deadline_s: float = SECONDS) -> dict[str, int]:
         """Wait for the end; gives exit codes of ranks that failed."""
         everyone = self.everyone()
-        wait_until((self.out / EXITS).exists, deadline_s=SECONDS, what="the end of the training")
+        wait_until((self.out / EXITS).exists, deadline_s=deadline_s, what="the end of the training")
         gone(everyone)
         return json.loads((self.out / EXITS).read_text())
 

@@ -16,6 +16,7 @@ pytestmark = [
     pytest.mark.skipif(os.environ.get("HYPOTHESIS_PROFILE") != "nightly", reason="make nightly: minutes of CPU"),
 ]
 
+COMPILING_S = 600.0
 FSDP2 = TrainStrategy(type="FSDP2")
 STRATEGIES = {
     "DDP on 2": (TrainStrategy(), 2, {}),
@@ -52,11 +53,11 @@ def furthest(out, expected):
     return max(abs(a - b) for a, b in zip(seen, expected, strict=True))
 
 
-@pytest.mark.parametrize(("strategy", "processes", "changes"), STRATEGIES.values(), ids=STRATEGIES.keys())
-def test_a_strategy_is_the_training_of_one_process(alone, start, tmp_path, strategy, processes, changes):
-    job, expected = alone
+@pytest.mark.parametrize("case", STRATEGIES.values(), ids=STRATEGIES.keys())
+def test_a_strategy_is_the_training_of_one_process(alone, start, tmp_path, case):
+    (job, expected), (strategy, processes, changes) = alone, case
     job = with_resources(with_train(job, strategy=strategy, **changes), processes_per_node=processes)
-    assert start(job, tmp_path).until_ended() == {}
+    assert start(job, tmp_path).until_ended(deadline_s=COMPILING_S) == {}
     assert furthest(tmp_path, expected) < 1e-5
 
 
@@ -68,10 +69,10 @@ KILLED = {
 
 
 @pytest.mark.parametrize("beside", [False, True], ids=["checkpoints while it waits", "checkpoints beside it"])
-@pytest.mark.parametrize(("strategy", "processes", "others"), KILLED.values(), ids=KILLED.keys())
-def test_any_rank_killed_at_any_step(alone, start, tmp_path, strategy, processes, others, beside):
+@pytest.mark.parametrize("case", KILLED.values(), ids=KILLED.keys())
+def test_any_rank_killed_at_any_step(alone, start, tmp_path, case, beside):
     """The same bits on as many processes; within 1e-5 over 50 steps on others."""
-    job, expected = alone
+    (job, expected), (strategy, processes, others) = alone, case
     job = with_resources(with_train(job, strategy=strategy, async_checkpoints=beside), processes_per_node=processes)
     assert start(job, tmp_path / "unbroken").until_ended() == {}
     digest = finished(tmp_path / "unbroken")["digest"]

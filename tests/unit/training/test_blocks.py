@@ -83,6 +83,23 @@ def test_a_model_that_does_not_compile_whole_is_refused_and_not_half_compiled(da
         train_here(job, tmp_path)
 
 
-def test_the_recipe_cannot_spread_a_model_without_parallelize(data, tmp_path):
-    with pytest.raises(BadInput, match="has no parallelize"):
-        train_here(job_of(data, tmp_path, strategy=TrainStrategy(type="Recipe")), tmp_path)
+@pytest.mark.parametrize(
+    ("strategy", "world"),
+    [(TrainStrategy(type="Recipe"), 1), (TrainStrategy(type="FSDP2", tensor_parallel=2), 2)],
+    ids=["type: Recipe", "tensorParallel: 2"],
+)
+def test_a_recipe_without_parallelize_cannot_spread_its_model(data, tmp_path, strategy, world):
+    with pytest.raises(BadInput, match=r"recipe\.py:Recipe has no parallelize"):
+        train_here(job_of(data, tmp_path, strategy=strategy), tmp_path, world=world)
+
+
+def test_a_model_that_has_nothing_to_learn_is_refused(data, tmp_path):
+    source = RECIPE + "\n\nclass Empty(Linear):\n    def model(self): return nn.Flatten()\n"
+    with pytest.raises(BadInput, match="model has no parameters"):
+        train_here(job_of(data, tmp_path, source=source, use="recipe.py:Empty"), tmp_path)
+
+
+@pytest.mark.parametrize("changes", [{"global_batch_size": 10_000}, {"global_batch_size": 8, "accumulate": 2}])
+def test_updates_that_cannot_be_had_are_refused(data, tmp_path, changes):
+    with pytest.raises(BadInput, match=r"train\.globalBatchSize"):
+        train_here(job_of(data, tmp_path, **changes), tmp_path)
