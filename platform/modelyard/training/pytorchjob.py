@@ -49,7 +49,7 @@ def pytorch_job(job: ClusterJob) -> Object:
 
 def _replicas(job: ClusterJob, count: int) -> dict[str, Any]:
     template = pod_template(job, container=CONTAINER)
-    template["spec"]["containers"][0]["ports"] = [{"name": "pytorchjob-port", "containerPort": PORT}]
+    template["spec"]["containers"][0]["ports"] = [{"name": "pytorchjob-port", "containerPort": PORT, "protocol": "TCP"}]
     # 1 to 127 end the job, 128 and above, and what has no exit code (evicted, node lost), are started again
     return {"replicas": count, "restartPolicy": "ExitCode", "template": template}
 
