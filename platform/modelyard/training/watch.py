@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 
 from modelyard.errors import StageFailed, Unavailable
-from modelyard.processes import Child, wait_until
+from modelyard.processes import Child, shorten, wait_until
 from modelyard.training.curves import Curves
 
 SAMPLE_S = 1.0
@@ -60,6 +60,7 @@ class Watcher:
             )
         if time.monotonic() - self._sampled > SAMPLE_S:
             self._sampled, self._samples = time.monotonic(), self._samples + 1
+            shorten(self._child.log)  # a recipe may print at every step
             curves.system(self._machine(), self._samples)
 
     def _tell(self, event: Mapping[str, Any], curves: Curves, say: Callable[[str, float | None], None]) -> None:
