@@ -76,8 +76,8 @@ class Seen:
 _CUDA = re.compile(r"(CUDA out of memory|CUBLAS_STATUS_ALLOC_FAILED|torch\.OutOfMemoryError)[^\n]*")
 _RANK: Final = re.compile(r"\[rank ?(\d+)\]", re.IGNORECASE)
 _WATCHDOG: Final = re.compile(
-    r"\[Rank (\d+)\] Watchdog caught collective operation timeout: WorkNCCL\(.*?OpType=(\w+)[^)]*\)"
-    r" ran for (\d+) milliseconds"
+    r"\[Rank (\d+)\] Watchdog caught collective operation timeout: WorkNCCL\(.*?OpType=(\w+)"
+    r".*? ran for (\d+) milliseconds"
 )
 _GLOO_TIMEOUT: Final = re.compile(r"Timed out waiting (\d+)ms for (?:recv|send) operation")
 _NEIGHBOUR: Final = ("connection closed by peer", "connection reset by peer", "broken pipe", "remote process exited")

@@ -37,6 +37,9 @@ _kept: list[Trainer] = []
 COLLECTIVE_TIMEOUT = timedelta(minutes=30)
 """How long a process waits for the others; validation of a recipe's metrics happens in one of them."""
 
+TRACE_BYTES = 2000
+"""Of a traceback that reach a report; a pod's status holds 4096 of the whole."""
+
 
 def main(job_file: str, out: str, code: str) -> None:
     """Run one process of a training, its rank and world from the environment that torchrun sets.
@@ -108,12 +111,14 @@ def _train(job_file: Path, out: Path, code: Path, rank: int) -> None:
 
 
 def _report(error: Exception, out: Path, rank: int) -> None:
+    trace = ""
     if isinstance(error, (ModelyardError, RecipeError)):
         kind, what, do = type(error).__name__, error.what, error.do
     else:
         told = "".join(traceback.format_exception_only(error)).strip()
         kind, what, do = StageFailed.__name__, told, "read the log"
-    report = Report(rank=rank, kind=kind, what=what, do=do, at=time.time())
+        trace = "".join(traceback.format_tb(error.__traceback__))[-TRACE_BYTES:]
+    report = Report(rank=rank, kind=kind, what=what, do=do, at=time.time(), trace=trace)
     write_text(out / f"failure-{rank}.json", to_json(report))
 
 
