@@ -32,6 +32,7 @@ from modelyard_operator.looking import Looking
 from modelyard_operator.metrics import Counted, Metrics
 from modelyard_operator.polling import Polling
 from modelyard_operator.probes import Probes
+from modelyard_operator.reachable import Reachable
 from modelyard_operator.registries import Connect, Registries, connect
 from modelyard_operator.telling import Events
 from modelyard_operator.watches import OURS, KopfWatches, Seen, Watch
@@ -125,7 +126,8 @@ class Operator:
             looks=self.looks,
             index=self.index,
             metrics=self.metrics,
-            leading=self.elector.leading,
+            reachable=Reachable(fenced),
+            leading=self.leading,
         )
         self._end = threading.Event()
         self._workers: list[threading.Thread] = []

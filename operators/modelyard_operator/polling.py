@@ -9,6 +9,7 @@ from modelyard.errors import ModelyardError
 from modelyard_operator.due import Queue
 from modelyard_operator.index import Index
 from modelyard_operator.metrics import Metrics
+from modelyard_operator.reachable import Reachable
 from modelyard_operator.registries import Registries
 
 JITTER = 0.1
@@ -28,9 +29,10 @@ class Polling:
         looks: Queue,
         index: Index,
         metrics: Metrics,
+        reachable: Reachable,
         leading: Callable[[], bool],
     ) -> None:
-        self._registries, self._polls, self._looks = registries, polls, looks
+        self._registries, self._polls, self._looks, self._reachable = registries, polls, looks, reachable
         self._index, self._metrics, self._leading = index, metrics, leading
 
     def work(self) -> None:
@@ -43,13 +45,14 @@ class Polling:
         if not self._leading():
             self._polls.done(key, after_s=None)  # who leads next polls
             return
-        result = "error"
+        result, trouble = "error", "a poll crashed: see the operator's log"
         try:
             moved = self._registries.poll(key)
             result = "ok"
             for deployment in self._index.followers(key, moved):
                 self._looks.wake(deployment)
         except ModelyardError as error:
+            trouble = error.what
             log.info("a registry was not read", registry=key, error=str(error))
         except Exception:
             log.exception("a poll crashed", registry=key)
@@ -59,6 +62,10 @@ class Polling:
             self._polls.forget(key)
             self._metrics.forget_registry(key)
             return
+        away = self._registries.away(key)
+        if away:  # what followers are woken for may be that it went away
+            result = "error"
         self._metrics.polled(key, result)
+        self._reachable.tell(key, away=trouble if away is None else away, polled=result == "ok")
         spread = random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311  no secret
         self._polls.done(key, after_s=interval * spread)

@@ -241,6 +241,11 @@ class Registries:
         spec = self._specs.get(key)
         return None if spec is None else max(1.0, spec.spec.poll_interval.seconds)
 
+    def away(self, key: str) -> str | None:
+        """Why a registry counts as away; empty: it does not; None: it was never asked."""
+        entry = self._entries.get(key)
+        return None if entry is None else entry.following.away
+
     def webhook_secret(self, key: str) -> str:
         """Key `webhookSecret` of the registry's Secret; empty: hints of nobody are taken."""
         entry = self._entries.get(key)

@@ -159,7 +159,7 @@ class PrometheusCounters:
     def __init__(
         self, kube: Kube, url: str, ask: Callable[[str, str], Sequence[Mapping[str, Any]]] | None = None
     ) -> None:
-        self._kube, self._url, self._ask = kube, url.rstrip("/"), ask or _query
+        self._kube, self._url, self._ask = kube, url.rstrip("/"), ask or asker()
         self._ledger = Ledger()
 
     def counts(self, key: str) -> Mapping[str, Counts]:
@@ -294,14 +294,20 @@ def _all(scrape: Scrape, urls: Sequence[str]) -> list[str | None]:
         return list(pool.map(tried, urls))
 
 
-def _query(url: str, query: str) -> Sequence[Mapping[str, Any]]:
-    try:
-        answer = httpx.get(f"{url}/api/v1/query", params={"query": query}, timeout=SCRAPE_S)
-        answer.raise_for_status()
-        found: Sequence[Mapping[str, Any]] = answer.json()["data"]["result"]
-    except (httpx.HTTPError, ValueError, LookupError) as error:
-        raise Unavailable(f"Prometheus at {url} gives no answer: {type(error).__name__}", do="wait") from None
-    return found
+def asker(timeout_s: float = SCRAPE_S) -> Callable[[str, str], Sequence[Mapping[str, Any]]]:
+    """Asks a Prometheus, over one client: each would read all certificates again, which takes longer than the query."""
+    client = httpx.Client(timeout=timeout_s)
+
+    def ask(url: str, query: str) -> Sequence[Mapping[str, Any]]:
+        try:
+            answer = client.get(f"{url}/api/v1/query", params={"query": query})
+            answer.raise_for_status()
+            found: Sequence[Mapping[str, Any]] = answer.json()["data"]["result"]
+        except (httpx.HTTPError, ValueError, LookupError) as error:
+            raise Unavailable(f"Prometheus at {url} gives no answer: {type(error).__name__}", do="wait") from None
+        return found
+
+    return ask
 
 
 def _ready(pod: Object) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from modelyard.errors import BadInput, Conflict, Forbidden, NotInstalled
-from modelyard.kube.metadata import MANAGED_BY, key_of, labels_of, name_of, resource_version_of
+from modelyard.kube.metadata import DEPLOYMENT_LABEL, MANAGED_BY, key_of, name_of, resource_version_of
 from modelyard.kube.port import BACKEND_TRAFFIC_POLICY, DEPLOYMENT, HTTP_ROUTE, MODEL_DEPLOYMENT, Kube, Object
 from modelyard.rollout.cluster import confirm, render_route
 from modelyard.rollout.cluster.arm_state import TRIES, annotation, belongs, owner_of
@@ -23,6 +23,7 @@ from modelyard.spec.deployment import DeploymentSpec, ModelDeployment
 from modelyard.spec.objects import from_object
 
 MANAGER: Final = "modelyard"
+ROUTES: Final = {DEPLOYMENT_LABEL: None, MANAGED_BY: "modelyard-operator"}
 RENDERED: Final = "modelyard.dev/rendered"
 """Hash of the route and its policy but for the weights, as they were last applied."""
 
@@ -39,6 +40,8 @@ class RouteRouter:
         """Routes of ours by key, as the current look read or wrote them."""
         self._believed: dict[str, tuple[str, Mapping[str, int]]] = {}
         """By key: the last weights that were confirmed, and the route's version then."""
+        self._alone: dict[str, frozenset[tuple[str, ...]]] = {}
+        """By key: what its route answers to, once it was seen there that no other does."""
 
     # The port of the loop.
 
@@ -106,15 +109,18 @@ class RouteRouter:
     def _write(self, owner: Object, spec: DeploymentSpec, weights: Mapping[str, int], before: Object | None) -> None:
         route = render_route.http_route(owner, spec, weights)
         policy, missing = render_route.traffic_policy(owner, spec.traffic), None
-        if policy is not None:
+        hashed = _hash(owner, spec)
+        ours = before is not None and belongs(before, name_of(owner)) and annotation(before, RENDERED) == hashed
+        known = ours and before is not None and render_route.shares(before).keys() == weights.keys()
+        if policy is not None and not known:
             try:
                 self._kube.apply(policy, manager=MANAGER, force=True)
             except NotInstalled as error:
                 missing = error
-        hashed = {} if missing is not None else {RENDERED: _hash(owner, spec)}
-        wanted = {**route, "metadata": {**route["metadata"], "annotations": hashed}}
+        said = {} if missing is not None else {RENDERED: hashed}
+        wanted = {**route, "metadata": {**route["metadata"], "annotations": said}}
         self._read[key_of(route)] = self._apply_at(wanted, before)
-        if policy is None:
+        if policy is None and not known:
             self._drop_policy(owner)
         if missing is not None:
             raise NotInstalled(missing.what, do="install Envoy Gateway's CRDs, or write traffic.gateway: Other")
@@ -158,14 +164,19 @@ class RouteRouter:
             )
         wanted = render_route.claims(render_route.http_route({"apiVersion": "", "kind": "", "metadata": {
             "name": name, "namespace": namespace, "uid": ""}}, spec, {}))  # fmt: skip
-        for other in self._kube.list(HTTP_ROUTE, namespace=namespace).items:
-            if key_of(other) == key or labels_of(other).get(MANAGED_BY) != "modelyard-operator":
+        if self._alone.get(key) == wanted:
+            return
+        for other in self._kube.list(HTTP_ROUTE, namespace=namespace, labels=ROUTES).items:
+            if key_of(other) == key:
                 continue
             if both := wanted & render_route.claims(other):
                 place = "; ".join(" ".join(filter(None, each)) for each in sorted(both))
                 raise BadInput(
                     f"{key_of(other)} already answers at {place}", do="give one of the two other hostnames or matches"
                 )
+        # Who comes later is refused; of two that came at once, each sees the other once its own route is there.
+        if before is not None and render_route.claims(before) == wanted:
+            self._alone[key] = wanted
 
     def _confirmed(self, key: str, route: Object, asked: Mapping[str, int]) -> Mapping[str, int] | None:
         version = _version(route)
@@ -193,6 +204,7 @@ class RouteRouter:
             self._trials.pop(key, None)
             self._believed.pop(key, None)
             self._read.pop(key, None)
+            self._alone.pop(key, None)
 
 
 def accepted(route: Object) -> bool:
