@@ -11,7 +11,7 @@ PYTEST := $(BIN)/python -m pytest
 # Without compiled code each of the hundreds of processes that tests start would compile Modelyard again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test cluster e2e-smoke e2e-down nightly coverage test-unit check images format lock clean
+.PHONY: help setup demo test cluster e2e-smoke e2e-down nightly coverage test-unit check chart images format lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z][a-z-]*:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -56,12 +56,23 @@ coverage: setup ## What the tests that need no process reach, line by line (minu
 test-unit: setup ## The tests that need no process, in seconds
 	@$(PYTEST) -n 2 tests/unit -m "not process" -q
 
-check: setup ## Lint, types, import contracts, formatting, spelling
+check: setup ## Lint, types, import contracts, formatting, spelling, the chart
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/codespell
+	@$(MAKE) --no-print-directory chart
+
+chart: setup $(VENV)/lint/.ready ## The chart alone: golden renders, Kubernetes' schemas 1.30-1.36, helm lint, checkov
+	@$(PYTEST) tests/unit/chart -q
+	@LOG_LEVEL=ERROR $(VENV)/lint/bin/checkov --config-file charts/checkov.yaml
+
+# checkov pins a hundred packages of its own: it lives beside the environment, not in it.
+$(VENV)/lint/.ready: requirements/lint.txt | setup
+	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(VENV)/lint
+	@$(BIN)/uv pip sync --quiet --python $(VENV)/lint/bin/python --require-hashes requirements/lint.txt
+	@touch $@
 
 images: ## Build the images with docker, podman or buildah: operator, serving, training, pipelines (ARGS="serving --torch cpu")
 	@$(PYTHON) images/build.py $(if $(WHEELS),--wheels $(WHEELS)) $(ARGS)
@@ -73,6 +84,8 @@ format: setup ## Format and fix what can be fixed
 lock: setup ## Resolve requirements.in anew into the hashed lock
 	@PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/python requirements/lock.py $(WHEELS)
 	@$(BIN)/python requirements/images.py
+	@echo checkov | $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-emit-find-links --no-header --no-annotate --quiet --output-file requirements/lint.txt -
 
 clean: ## Remove what was built here: the environment, caches, the demo's state
 	rm -rf $(VENV) .modelyard .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage* htmlcov
