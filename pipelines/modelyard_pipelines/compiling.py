@@ -45,6 +45,14 @@ def compiled(project: ModelProject, name: str) -> str:
     return f"{SEAL}{digest_bytes(text.encode()).removeprefix('sha256:')}\n{text}"
 
 
+def uncached(text: str) -> str:
+    """The same with the cache switched off for all steps.
+
+    The client's own `enable_caching=False` reaches the tasks of the root alone, and ours stand inside an exit handler.
+    """
+    return text.replace("enableCache: true", "enableCache: false")
+
+
 def unsealed(text: str, *, name: str) -> str:
     """The compiled text, once it is known to be as it was compiled.
 

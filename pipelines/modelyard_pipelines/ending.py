@@ -31,7 +31,7 @@ def ended(*, model: str, after: str, judged: Artifact, words: Artifact) -> None:
         said = StageView(stage="gate", message=f"the run ends here: all stages after {after} are skipped",
                          verdict=report.verdict)  # fmt: skip
         view = RunView(model=model, run=wiring.job(), stages=(said,), gates=report)
-        Path(words.path).write_text(render_markdown(view, only=("gate",)), "utf-8")
+        Path(words.path).write_text(render_markdown(view, only=("gate",), of="gate"), "utf-8")
 
 
 def summarized(*, model: str, state: str, error: str, notify: str, words: Artifact, report: Artifact) -> None:

@@ -67,6 +67,9 @@ def dress(task: Any, name: str, pipeline: Pipeline) -> None:
     for variable, value in sorted(pipeline.environment.items()):
         task.set_env_variable(variable, value)
     _mount(task, pipeline)
+    if name == "train":
+        kubernetes.use_field_path_as_env(task, env_name="MODELYARD_NAMESPACE", field_path="metadata.namespace")
+        task.set_env_variable("MODELYARD_IMAGE", pipeline.image)  # of a training job, unless train.resources names one
     if name == "train" and pipeline.work:
         task.set_env_variable("MODELYARD_WORK", pipeline.work)
     _size(task, pod)

@@ -55,7 +55,7 @@ class Server(Protocol):
     def upload(self, file: Path, *, name: str, version: str) -> str:
         """Add a version of a pipeline, which is made if it is not there; gives the version's id."""
 
-    def start(self, file: Path, *, name: str, parameters: Mapping[str, Any], cached: bool) -> str:
+    def start(self, file: Path, *, name: str, parameters: Mapping[str, Any]) -> str:
         """Run a compiled pipeline once; gives the run's id."""
 
     def repeat(self, file: Path, *, name: str, cron: str, parameters: Mapping[str, Any]) -> str:
@@ -148,7 +148,7 @@ class KfpServer:
             found = self._client.upload_pipeline_version(str(file), pipeline_version_name=version, pipeline_id=there)
             return str(found.pipeline_version_id)
 
-    def start(self, file: Path, *, name: str, parameters: Mapping[str, Any], cached: bool) -> str:
+    def start(self, file: Path, *, name: str, parameters: Mapping[str, Any]) -> str:
         """Run a compiled pipeline once; see the port."""
         with _quietly(self.host):
             made = self._client.run_pipeline(
@@ -157,7 +157,6 @@ class KfpServer:
                 pipeline_package_path=str(file),
                 params=dict(parameters),
                 pipeline_root=self._root or None,
-                enable_caching=None if cached else False,  # True would cache also what asks the registry
                 service_account=self._account or None,
             )
             return str(made.run_id)

@@ -9,9 +9,11 @@ import json
 import logging
 import os
 import shutil
+import signal
 import tempfile
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -52,6 +54,8 @@ class Step:
     walk: Walk
     project: ModelProject
     code: CodeArchive
+    store: str
+    """Where code archives are; empty where the step was not told."""
     tracked: StepRun
 
     @property
@@ -121,7 +125,7 @@ class Step:
         from modelyard.runs.report import view_of  # noqa: PLC0415
 
         view = view_of(self.walk.state, self.walk.run)
-        Path(artifact.path).write_text(render(view, only=tuple(map(str, stages))), "utf-8")
+        Path(artifact.path).write_text(render(view, only=stages, of=_of(stages)), "utf-8")
 
     def words(self, artifact: Artifact, *stages: Stage) -> None:
         """Write a Markdown artifact: the same, in words."""
@@ -129,7 +133,7 @@ class Step:
         from modelyard.runs.report import view_of  # noqa: PLC0415
 
         view = view_of(self.walk.state, self.walk.run)
-        Path(artifact.path).write_text(render_markdown(view, only=tuple(map(str, stages))), "utf-8")
+        Path(artifact.path).write_text(render_markdown(view, only=stages, of=_of(stages)), "utf-8")
 
     def told(self) -> str:
         """What is known of each stage, as JSON."""
@@ -147,6 +151,7 @@ def step(name: str, project: ModelProject, *, code: str = "", store: str = "") -
         store: where that lies; not fetched without.
     """
     logging.getLogger("httpx").setLevel(logging.WARNING)  # Kubeflow's executor sets INFO: a line for each request
+    _end_orderly()
     tracked = StepRun(wiring.runs(project.metadata.name), wiring.job(), name)
     with _state(name, project) as state:
         tracked.begin()
@@ -155,7 +160,7 @@ def step(name: str, project: ModelProject, *, code: str = "", store: str = "") -
         walk = Walk(state=state, journal=journal, run=journal.keep(began), observer=_Log(), first=None, until=None)
         try:
             archive = wiring.fetch_code(code, store, state / "code") if store else CodeArchive(digest=code, path=state)
-            at = Step(walk=walk, project=project, code=archive, tracked=tracked)
+            at = Step(walk=walk, project=project, code=archive, store=store, tracked=tracked)
             yield at
         except BaseException as error:
             tracked.log(tags={"modelyard.error": str(error) or type(error).__name__})
@@ -163,6 +168,16 @@ def step(name: str, project: ModelProject, *, code: str = "", store: str = "") -
             raise
         tracked.log(tags={TOLD: at.told()}, metrics=walk.run.metrics)
         tracked.end("FINISHED")
+
+
+def _end_orderly() -> None:
+    """Let a cancelled step end as Ctrl-C ends a command: with its job deleted and its run closed."""
+
+    def interrupt(_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, interrupt)
 
 
 @contextmanager
@@ -198,6 +213,11 @@ class _Log:
         if told != self._last:
             print(told, flush=True)
             self._last = told
+
+
+def _of(stages: Sequence[Stage]) -> str:
+    """The stage whose page it is, where it is of one."""
+    return stages[0] if len(stages) == 1 else ""
 
 
 def _ignored(top: Path) -> Any:

@@ -33,7 +33,7 @@ def arguments(
     Raises:
         BadInput: it asks for something that was not given.
     """
-    ir = next(iter(yaml.safe_load_all(text)))
+    ir = next(yaml.load_all(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
     asked: Mapping[str, Any] = ir["root"].get("inputDefinitions", {}).get("parameters", {})
     known = parameters(project, code=code)
     recipes = [parameters(one, code=code)["train"] for one in tries]

@@ -1,6 +1,9 @@
 """What the train step does: in its own pod, or as a job of the cluster beside it."""
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +17,9 @@ from modelyard.training.files import JOB
 from modelyard.training.job import TrainedModel, TrainJob
 from modelyard_pipelines.step import Artifact, Step
 
+PASSED_ON = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION")
+"""Where the bucket is: variables that the job's pods get from here. Credentials never: those are a Secret's."""
+
 
 class Chosen(NamedTuple):
     """The `train` section of the best candidate."""
@@ -24,12 +30,29 @@ class Chosen(NamedTuple):
 def trained_on(place: str, at: Step, data: Result[PreparedData]) -> TrainedModel:
     """Train `here` or on `kubernetes`; a try after a killed one goes on from its last checkpoint where that was kept.
 
-    Raises:
-        BadInput: training jobs are not part of this image.
+    On Kubernetes the step starts a job of the same name as `modelyard train --on kubernetes` would, finds it again
+    when it is tried again, shows every rank's log, and brings the result home.
     """
-    if place == "here":
-        return at.way.train(data).value
-    raise BadInput(f"pipeline.trainOn: {place} is not known to this image", do="write here")
+    way = at.way
+    if place == "kubernetes":
+        way = replace(way, trainer=on_kubernetes(at))
+    return way.train(data).value
+
+
+def on_kubernetes(at: Step) -> Callable[..., TrainedModel]:
+    """What trains as a job beside this pod, in its namespace, with the pod's own image and store."""
+    from modelyard.kube.client import connect, namespace_of_context  # noqa: PLC0415
+    from modelyard.training.launcher import train_on_kubernetes  # noqa: PLC0415
+    from modelyard.training.submit import Launch  # noqa: PLC0415
+
+    launch = Launch(
+        name=at.project.metadata.name,
+        namespace=os.environ.get("MODELYARD_NAMESPACE") or namespace_of_context(None),
+        store=at.store,
+        image=os.environ.get("MODELYARD_IMAGE", ""),
+        environment={name: os.environ[name] for name in PASSED_ON if name in os.environ},
+    )
+    return partial(train_on_kubernetes, kube=connect(), launch=launch, log=partial(print, flush=True))
 
 
 def chosen(at: Step, candidates: Sequence[Artifact], *, by: str, trained: Artifact, table: Artifact) -> Chosen:

@@ -107,12 +107,16 @@ def run(
     output_: Format = Output.TABLE,
 ) -> None:
     """Put the code into the store and start a run with the project's sections as its parameters."""
+    from modelyard_pipelines.compiling import uncached  # noqa: PLC0415
+
     spec = wiring.parsed(project, set_)
     others = tuple(wiring.parsed(project, [*(set_ or ()), *shlex.split(one)]) for one in tries or ())
     with _compiled(spec, name, file) as (path, text):
+        if no_cache:
+            path.write_text(uncached(text), "utf-8")
         given = _given(spec, project, text, tries=others, by=by, version=version)
         server = _server(endpoint, namespace, account, root)
-        started = server.start(path, name=_title(spec, name), parameters=given(), cached=not no_cache)
+        started = server.start(path, name=_title(spec, name), parameters=given())
     output.show({"run": started, "page": server.page(started)}, output_)
     if watch:
         raise typer.Exit(_watched(server, started))

@@ -12,12 +12,13 @@ from modelyard.reports.view import RunView
 _STYLE = Path(__file__).with_name("style.css")
 
 
-def render(view: RunView, *, only: Sequence[str] = ()) -> str:
+def render(view: RunView, *, only: Sequence[str] = (), of: str = "") -> str:
     """Render a run as one self-contained page.
 
     Args:
         view: whatever is known of the run.
         only: the stages whose sections are shown; all without.
+        of: the stage whose page this is: then its own verdict is the headline.
 
     Returns:
         HTML; the same view gives the same bytes.
@@ -41,14 +42,14 @@ def render(view: RunView, *, only: Sequence[str] = ()) -> str:
     shown = [(at, name) for at, name in enumerate(SECTIONS, 1) if not only or name in only]
     body = el(
         "body",
-        _header(view, only),
+        _header(view, of),
         el("main", *(_section(view, at, name) for at, name in shown), _digests(view) if not only else None),
     )
     return f"<!doctype html>\n{el('html', head, body, lang='en')}\n"
 
 
-def _header(view: RunView, only: Sequence[str] = ()) -> Markup:
-    said = summary(view) if len(only) != 1 else of_stage(view, only[0], SECTIONS[only[0]][0])
+def _header(view: RunView, of: str) -> Markup:
+    said = of_stage(view, of, SECTIONS[of][0]) if of else summary(view)
     when = " · ".join(filter(None, (view.run and f"run {view.run}", view.started_at and moment(view.started_at))))  # type: ignore[arg-type]
     steps = [
         el(

@@ -11,14 +11,15 @@ from modelyard.reports.view import RunView
 _SIGNS = str.maketrans({sign: f"\\{sign}" for sign in r"\`*_{}[]<>#|~"})
 
 
-def render_markdown(view: RunView, *, only: Sequence[str] = ()) -> str:
+def render_markdown(view: RunView, *, only: Sequence[str] = (), of: str = "") -> str:
     """Render a run as Markdown, without pictures. Whatever a name or a message holds is text, never markup.
 
     Args:
         view: whatever is known of the run.
         only: the stages that are shown; all without.
+        of: the stage whose page this is: then its own verdict is the headline.
     """
-    said = summary(view) if len(only) != 1 else of_stage(view, only[0], SECTIONS[only[0]][0])
+    said = of_stage(view, of, SECTIONS[of][0]) if of else summary(view)
     lines = [f"# {_plain(view.model)}: {_plain(said.headline)}", ""]
     if said.reason:
         lines += [_plain(said.reason), ""]
@@ -30,8 +31,8 @@ def render_markdown(view: RunView, *, only: Sequence[str] = ()) -> str:
         if only and name not in only:
             continue
         stage = view.stage(name)
-        lines += [f"## {title}", ""] if len(only) != 1 else []
-        lines += [_plain(stage.message), ""] if stage and stage.message and len(only) != 1 else []
+        lines += [f"## {title}", ""] if not of else []
+        lines += [_plain(stage.message), ""] if stage and stage.message and not of else []
         found = _tables(view, name)
         for one in found:
             lines += [*_table(one), ""] if one.rows else []

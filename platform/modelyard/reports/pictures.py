@@ -1,7 +1,7 @@
 """Verdicts and plots of the report as files of their own, for where files are looked at: MLflow's artifacts.
 
-Only what a run knows when its version is registered; the canary's plot comes later, in `modelyard report` and `modelyard
-rollout explain`.
+Only what a run knows when its version is registered; the canary's plot comes later, in `modelyard report` and
+`modelyard rollout explain`.
 """
 
 from collections.abc import Mapping

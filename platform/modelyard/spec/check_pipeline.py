@@ -44,6 +44,9 @@ def check_pipeline(pipeline: Pipeline, promote: str, at: FieldPath) -> Iterator[
             message = f"there is no such step; {did_you_mean(name, STEPS)}"
             yield Problem(field=(*at, "steps", name), message=message)
         yield from _pod(pod, (*at, "steps", name))
+    if pipeline.train_on == "kubernetes" and pipeline.store and not pipeline.store.startswith("s3://"):
+        message = f"{pipeline.store} is not seen by a training job; with trainOn: kubernetes it is s3://bucket/prefix"
+        yield Problem(field=(*at, "store"), message=message)
     if pipeline.train_on == "kubernetes" and (pipeline.steps.get("train") or StepPod()).gpus:
         message = "cannot act with trainOn: kubernetes: the step only watches; the job's GPUs stand in train.resources"
         yield Problem(field=(*at, "steps", "train", "gpus"), message=message)
