@@ -56,6 +56,8 @@ class Wanted:
     arm: str
     version: str
     runtime: Runtime = Runtime()
+    gpus: int = 0
+    """That the container asked for."""
 
 
 class Supervisor:
@@ -209,7 +211,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         wanted = from_json(Wanted, given.config.read_bytes(), where=str(given.config))
         server = Server.start(
-            given.archive, digest=wanted.digest, name=wanted.name, runtime=wanted.runtime, work=given.work
+            given.archive,
+            digest=wanted.digest,
+            name=wanted.name,
+            runtime=wanted.runtime,
+            work=given.work,
+            gpus=wanted.gpus,
         )
     except OSError as error:
         say_why(Reason.CANARY_UNAVAILABLE, str(error))

@@ -83,6 +83,7 @@ class Server:
         port: int | None = None,
         max_request_bytes: int = MAX_REQUEST_BYTES,
         node: str | None = None,
+        gpus: int = 0,
     ) -> Self:
         """Start TorchServe with one archive; it becomes ready later (`ready`, `wait_ready`).
 
@@ -95,6 +96,7 @@ class Server:
             port: where to listen; a free one when absent.
             max_request_bytes: larger bodies are answered 413.
             node: type of this node, which decides on the variant; found out when absent.
+            gpus: that the container has: workers are spread over them, and the handler is told which is its own.
 
         Raises:
             Tampered: the archive is not the one with this digest, or does not hold together.
@@ -118,7 +120,7 @@ class Server:
             room = Room()
             (work / "log4j2.xml").write_text(_LOGGING)
             settings = properties(
-                name, runtime, port=port, work=work, room=room.path, max_request_bytes=max_request_bytes
+                name, runtime, port=port, work=work, room=room.path, max_request_bytes=max_request_bytes, gpus=gpus
             )
             (work / "config.properties").write_text(settings)
         child = spawn(
@@ -280,7 +282,14 @@ class Server:
 
 
 def properties(
-    name: str, runtime: Runtime, *, port: int, work: Path, room: Path, max_request_bytes: int = MAX_REQUEST_BYTES
+    name: str,
+    runtime: Runtime,
+    *,
+    port: int,
+    work: Path,
+    room: Path,
+    max_request_bytes: int = MAX_REQUEST_BYTES,
+    gpus: int = 0,
 ) -> str:
     """TorchServe's `config.properties`. Names were checked against its classes: a wrong one is silently ignored."""
     wish = runtime.torch_serve
@@ -310,7 +319,7 @@ def properties(
         "allowed_urls": "file:///nothing/may/be/loaded/from/urls",
         "install_py_dep_per_model": "false",
         "decode_input_request": "false",
-        "number_of_gpu": 0,
+        "number_of_gpu": gpus,
         "number_of_netty_threads": 4,
         "netty_client_threads": 2,
         "max_request_size": max_request_bytes,

@@ -16,6 +16,7 @@ from tests.unit.rollout_cluster.wishes import DIGEST, REGISTRY, SETTINGS, arm, o
 from modelyard.errors import BadInput
 from modelyard.rollout.cluster import render, render_pod, render_route
 from modelyard.rollout.observation import arm_name
+from modelyard.serving.torchserve import properties
 from modelyard.spec.deployment import DeploymentSpec, PodTemplate, Runtime, TorchServe
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "cluster"
@@ -129,6 +130,13 @@ def test_what_the_user_says_of_the_pod_is_merged_into_ours() -> None:
     assert {"name": "OMP_NUM_THREADS", "value": "4"} in server(found)["env"]
     assert {"name": "cache", "mountPath": "/cache"} in server(found)["volumeMounts"]
     assert server(found)["command"] == ["python", "-m", "modelyard.serving.supervisor"]
+
+
+def test_the_server_spreads_its_workers_over_the_gpus_that_its_container_asks_for() -> None:
+    told = json.loads(render.config(arm(spec_of(wishes.FULL)))["server.json"])
+    assert told["gpus"] == 1
+    assert "number_of_gpu=1\n" in properties("digits", Runtime(), port=1, work=Path("w"), room=Path("r"), gpus=1)
+    assert "gpus" not in render.config(arm(spec_of(wishes.PLAIN)))["server.json"]
 
 
 def test_what_would_break_ours_is_refused_also_where_nobody_checked_the_spec() -> None:

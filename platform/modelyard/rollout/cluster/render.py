@@ -6,6 +6,7 @@ arms share no pod: selectors name deployment and arm (kubernetes/kubernetes #116
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -35,6 +36,7 @@ DIGEST_ANNOTATION: Final = "modelyard.dev/digest"
 ROLLOUT_ANNOTATION: Final = "modelyard.dev/rollout"
 REPLICAS_ANNOTATION: Final = "modelyard.dev/replicas"
 """Replicas that the loop asked for: under an autoscaler, the fewest."""
+_GPU: Final = re.compile(r"[a-z0-9.-]+/(gpu|mig-[a-z0-9.]+)")
 HTTP_PORT: Final = 8080
 """Predictions."""
 PROBE_PORT: Final = 8081
@@ -118,7 +120,20 @@ def config_map(side: Side, config: Mapping[str, str]) -> Object:
 def config(arm: EnsureArm) -> dict[str, str]:
     """What process 1 reads: `server.json`."""
     told = {"name": arm.serving.model.name, "digest": arm.digest, "arm": arm.name, "version": arm.version}
-    return {"server.json": json.dumps({**told, "runtime": to_data(arm.serving.runtime)}, sort_keys=True, indent=1)}
+    count = gpus(arm.serving.pod_template.spec)
+    said = {**told, "runtime": to_data(arm.serving.runtime), **({"gpus": count} if count else {})}
+    return {"server.json": json.dumps(said, sort_keys=True, indent=1)}
+
+
+def gpus(pod: Mapping[str, Any]) -> int:
+    """GPUs that the server's container may use: what it limits of any resource `<vendor>/gpu`, whole or in slices.
+
+    >>> gpus({"containers": [{"name": "server", "resources": {"limits": {"nvidia.com/gpu": "2", "cpu": "4"}}}]})
+    2
+    """
+    mine: Mapping[str, Any] = next((each for each in pod.get("containers") or () if each.get("name") == SERVER), {})
+    limits = (mine.get("resources") or {}).get("limits") or {}
+    return sum(int(count) for name, count in limits.items() if _GPU.fullmatch(name))
 
 
 def deployment(side: Side, *, template: Mapping[str, Any], rollout: str, replicas: int) -> Object:
