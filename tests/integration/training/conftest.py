@@ -27,7 +27,7 @@ def agents():
     )
     yield process
     process.stdin.close()
-    process.wait(timeout=20)
+    process.wait(timeout=60)
     process.stdout.close()
 
 

@@ -12,7 +12,7 @@ import pytest
 from modelyard.processes import wait_until
 from modelyard.training.files import EXITS, FINISHED, LOG
 
-SECONDS = 120.0
+SECONDS = 300.0
 
 
 @dataclass

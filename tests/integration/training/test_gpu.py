@@ -10,7 +10,7 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU he
 
 @pytest.mark.parametrize("changes", [{}, {"async_checkpoints": True}], ids=["plain", "checkpoints beside it"])
 def test_a_gpu_comes_to_the_losses_of_the_cpu_and_goes_on_from_its_checkpoint(tmp_path, changes):
-    data, device = text_data(tmp_path, examples=40), torch.device("cuda")
+    data, device = text_data(tmp_path), torch.device("cuda")
     on_cpu = language_job(data, tmp_path / "cpu", checkpoint_every=50)
     expected = train_here(on_cpu, tmp_path / "cpu")[1]
     job = language_job(data, tmp_path / "gpu", **changes)

@@ -40,7 +40,7 @@ STRATEGIES = {
 def alone(tmp_path_factory):
     """The training in one process: its job and its curves."""
     work = tmp_path_factory.mktemp("alone")
-    job = language_job(text_data(work, examples=60), work, layers=2, epochs=25)
+    job = language_job(text_data(work), work, layers=2)
     trained = train_here(with_train(job, checkpoint_every=50), work)[1]
     assert trained.steps == 50
     return job, [value for curve in trained.epochs for value in (curve.train_loss, curve.validation_loss)]
