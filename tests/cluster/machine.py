@@ -184,6 +184,9 @@ def _furnish() -> None:
         for name in ("cpuset.cpus", "cpuset.mems"):  # version 1: a new group has none
             if (controller / name).exists():
                 (controller / CONTEXT / name).write_text((controller / name).read_text())
+        for name, weight in (("cpu.shares", "6144"), ("cpu.weight", "600")):
+            with contextlib.suppress(OSError):  # all pods together would count as one process
+                (controller / CONTEXT / name).write_text(weight)
 
 
 def _controllers() -> Iterator[Path]:
