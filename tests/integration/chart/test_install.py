@@ -1,6 +1,7 @@
 """A release on a real API server, by Helm's own code: made, changed, refused, removed; its rights suffice."""
 
 import json
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,9 +10,9 @@ from typing import Any
 import httpx
 import pytest
 import yaml
-from helm_python import Config, HelmError
+from helm_python import Chart, Config, HelmError
 from tests.cluster.fixtures import Cluster
-from tests.unit.chart.chart import chart
+from tests.unit.chart.chart import CHART, chart
 
 from modelyard.kube.port import DEPLOYMENT, LEASE, PDB, SERVICE
 from modelyard.processes import free_port, spawn, wait_until
@@ -62,6 +63,16 @@ def test_a_second_release_for_the_whole_cluster_is_refused(helm: Config, namespa
             helm.install(chart(), "two", wide, namespace=namespace)
     finally:
         helm.uninstall("one")
+
+
+def test_a_cluster_that_is_too_old_is_refused(helm: Config, namespace: str, tmp_path: Path) -> None:
+    """No older API server is at hand: the chart asks for one that does not exist yet."""
+    copy = tmp_path / "modelyard"
+    shutil.copytree(CHART, copy)
+    about = copy / "Chart.yaml"
+    about.write_text(about.read_text().replace('kubeVersion: ">=1.30.0-0"', 'kubeVersion: ">=1.99.0-0"'))
+    with pytest.raises(HelmError, match=r"chart requires kubeVersion: >=1\.99\.0-0 which is incompatible with Kubernetes"):
+        helm.install(Chart.load(str(copy)), "modelyard", NAMESPACED, namespace=namespace)
 
 
 def test_definitions_of_others_are_not_taken_over(helm: Config, namespace: str) -> None:
