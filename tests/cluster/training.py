@@ -14,7 +14,6 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
@@ -105,19 +104,6 @@ def _served(kube: KubeClient, kind: Kind) -> bool:
     return True
 
 
-@dataclass(frozen=True)
-class Programs:
-    """What runs beside the control plane, for one test module."""
-
-    children: tuple[Child, ...]
-    home: Path
-
-    def stop(self) -> None:
-        """Stop all, last first."""
-        for child in reversed(self.children):
-            child.stop(grace=2.0)
-
-
 def start_operator(kube: KubeClient, kubeconfig: Path, home: Path) -> Child:
     """training-operator 1.9.4, with its validating webhook: it refuses what it would not run."""
     port, probe = free_port(), free_port()
@@ -161,17 +147,6 @@ def start_scheduler(kubeconfig: Path, home: Path) -> Child:
             "--leader-elect=false", "--profiling=false",
         ],
         log=home / "kube-scheduler.log",
-    )  # fmt: skip
-
-
-def start_kwok(kubeconfig: Path, home: Path) -> Child:
-    """kwok: keeps nodes without machines alive, and lets pods on them run."""
-    return spawn(
-        [
-            build.place("kwok"), f"--kubeconfig={kubeconfig}", "--manage-all-nodes=true", "--cidr=10.0.0.0/16",
-            "--node-ip=127.0.0.1", "--node-lease-duration-seconds=40", "--server-address=127.0.0.1:0",
-        ],
-        log=home / "kwok.log",
     )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.fakes.training_cluster import Pod
@@ -13,8 +14,11 @@ from modelyard.processes import free_port
 class LocalPods:
     """A script for `Operator`: real init containers and real nodes. `claim` is a folder that all nodes mount."""
 
-    def __init__(self, home: Path, *, processes: int, nodes: int = 1) -> None:
-        self.home, self.processes, self.nodes = home, processes, nodes
+    def __init__(
+        self, home: Path, *, processes: int, nodes: int = 1,
+        seen: "Callable[[LocalPods, str, str], None]" = lambda _pods, _name, _line: None,
+    ) -> None:  # fmt: skip
+        self.home, self.processes, self.nodes, self.seen = home, processes, nodes, seen
         self.port = free_port()
         self.running: dict[str, subprocess.Popen[str]] = {}
 
@@ -31,12 +35,18 @@ class LocalPods:
             return
         pod.begin()
         process = subprocess.Popen(
-            self._argv(main, root), env=self._env(pod), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            self._argv(main, root),
+            env=self._env(pod),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
         )
         self.running[pod.name] = process
         assert process.stdout is not None
         for line in process.stdout:
             pod.write(line.rstrip("\n"))
+            self.seen(self, pod.name, line)
         code = process.wait()
         pod.end(code if code >= 0 else 128 - code, message=log.read_text())
 

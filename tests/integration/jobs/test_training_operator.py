@@ -1,6 +1,6 @@
-"""training-operator 1.9.4 itself, kube-scheduler and nodes without machines (kwok): what it makes of our jobs.
+"""training-operator 1.9.4 itself, kube-scheduler, and nodes without machines: what they make of our jobs.
 
-Runs where the binaries are: `python -m tests.cluster.build training-operator kube-scheduler kwok`.
+Runs where the binaries are: `python -m tests.cluster.build training-operator kube-scheduler`.
 """
 
 import time
@@ -25,7 +25,7 @@ from modelyard.training.pod import TRAINING_LABEL
 from modelyard.training.state import Phase
 
 pytestmark = [pytest.mark.process, pytest.mark.slow]
-NEEDED = ("training-operator", "kube-scheduler", "kwok", "kubectl")
+NEEDED = ("training-operator", "kube-scheduler", "kubectl")
 TWO = TrainResources(nodes=2, processes_per_node=2, checkpoints=Checkpoints(claim="checkpoints"))
 WAIT_S = 90.0
 
@@ -40,8 +40,7 @@ def operated(training_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
     home, config = tmp_path_factory.mktemp("operator"), training_cluster.kubeconfig
     kube = training_cluster.kube
     children = [
-        training.start_scheduler(config, home), training.start_kwok(config, home),
-        training.start_operator(kube, config, home),
+        training.start_scheduler(config, home), training.start_operator(kube, config, home),
     ]  # fmt: skip
     try:
         for number in range(4):
@@ -72,7 +71,7 @@ def untainted(cluster: Cluster, name: str) -> bool:
     found["spec"].pop("taints", None)
     try:
         cluster.kube.replace(found, manager="tests")
-    except ModelyardError:  # kwok writes too
+    except ModelyardError:  # its controllers write too
         return False
     return True
 
@@ -80,7 +79,7 @@ def untainted(cluster: Cluster, name: str) -> bool:
 def gpu_node(name: str) -> dict[str, Any]:
     capacity = {"cpu": "96", "memory": "1Ti", "pods": "110", "nvidia.com/gpu": "8"}
     about = {
-        "name": name, "annotations": {"kwok.x-k8s.io/node": "fake"},
+        "name": name,
         "labels": {"nvidia.com/gpu.product": str(GPUS.gpu_type), "pool": "training", "kubernetes.io/hostname": name},
     }  # fmt: skip
     status = {"allocatable": capacity, "capacity": capacity}
@@ -142,8 +141,6 @@ def test_four_nodes_of_eight_gpus_take_four_pods_of_eight(operated: Cluster, nam
         return found if "" not in found else set()
 
     assert wait_until(placed, deadline_s=WAIT_S, what="a place for each") == {f"gpu-{number}" for number in range(4)}
-    operated.kube.delete(PYTORCH_JOB, namespace, job.name)
-    wait_until(lambda: not operated.kube.list(POD, namespace=namespace).items, deadline_s=WAIT_S, what="their end")
 
 
 def test_a_suspended_job_has_no_pods_until_it_is_let_go(operated: Cluster, namespace: str) -> None:
@@ -174,7 +171,7 @@ def failed(cluster: Cluster, namespace: str, code: int) -> str:
         try:
             cluster.kube.replace(pod, manager="tests", subresource="status")
             break
-        except ModelyardError:  # kwok and the scheduler write too
+        except ModelyardError:  # the scheduler writes too
             time.sleep(0.1)
             pod = cluster.kube.get(POD, namespace, f"{SMALL.name}-master-0")
     return str(pod["metadata"]["uid"])
