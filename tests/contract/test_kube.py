@@ -248,25 +248,3 @@ def test_a_kind_that_is_not_installed_is_told_from_an_object_that_is_not_there(a
     ):
         with pytest.raises(NotInstalled, match="Gateway"):
             attempt()
-
-
-# logs of pods; what a kubelet writes is seen on a node only
-
-
-def test_a_container_that_has_not_begun_has_no_log_and_a_pod_that_is_gone_neither(
-    request: pytest.FixtureRequest, api: Api
-) -> None:
-    kube = request.getfixturevalue("cluster").kube if api.real else TrainingCluster()
-    container = {"name": "main", "image": "image:1"}
-    pod = api.named("v1", "Pod", "a", spec={"containers": [container]})
-    if api.real:
-        pod["spec"]["automountServiceAccountToken"] = False
-        wait_until(lambda: _account(api), deadline_s=30, what="the namespace's ServiceAccount")
-    kube.create(pod, manager="m")
-    assert kube.log(api.namespace, "a", container="main") is None
-    assert kube.log(api.namespace, "a", container="main", since="2026-01-02T03:04:05.6Z", deadline_s=1) is None
-    assert kube.log(api.namespace, "gone", container="main") is None
-
-
-def _account(api: Api) -> bool:
-    return not api.collects or api.kube.get(SERVICE_ACCOUNT, api.namespace, "default") is not None
