@@ -45,7 +45,7 @@ class Rule(NamedTuple):
 
 EVERYWHERE: Final = (
     Rule(MODEL_DEPLOYMENT, _READ, status=("update",)),
-    Rule(MODEL_ROLLOUT, (*_READ, "create", "update", "delete"), status=("update",)),
+    Rule(MODEL_ROLLOUT, (*_READ, *_MAKE, "update"), status=("update",)),
     Rule(MODEL_REGISTRY, _READ, status=("update",)),
     *(Rule(kind, (*_READ, *_MAKE)) for kind in (DEPLOYMENT, SERVICE, PDB, NETWORK_POLICY, CONTROLLER_REVISION)),
     *(Rule(kind, (*_READ, *_MAKE)) for kind in (HPA, SCALED_OBJECT, HTTP_ROUTE)),

@@ -1,8 +1,8 @@
 """Records to JSON and back: the one home of pydantic, with `parse` and `schema`."""
 
 import json
-from collections.abc import Callable
 from functools import cache
+from threading import RLock
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -12,8 +12,14 @@ from modelyard.errors import BadInput
 T = TypeVar("T")
 
 
-adapter: Callable[[Any], TypeAdapter[Any]] = cache(TypeAdapter)
-"""The validator of a record, made once."""
+_alone = RLock()
+
+
+@cache
+def adapter(kind: Any) -> TypeAdapter[Any]:
+    """The validator of a record, made once; by one thread at a time: Python 3.11 cannot parse in two (gh-106905)."""
+    with _alone:
+        return TypeAdapter(kind)
 
 
 def to_data(value: Any) -> Any:

@@ -5,6 +5,7 @@ A ModelRollout is owned by its ModelDeployment, so it goes with it, and found by
 
 from collections import OrderedDict
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final, TypeVar
 
 from modelyard.errors import BadInput, Conflict
@@ -18,6 +19,9 @@ Stored = ModelDeployment | ModelRollout
 T = TypeVar("T", ModelDeployment, ModelRollout)
 
 KINDS: Final[Mapping[type, Kind]] = {ModelDeployment: MODEL_DEPLOYMENT, ModelRollout: MODEL_ROLLOUT}
+SWITCHES: Final = ("paused", "abort", "promote", "resumed")
+"""What people set on an attempt. Written as a patch of these fields alone, so that a role for it need grant no more;
+all of them each time, since an apply gives up what it gave before and gives no more."""
 WRITTEN: Final = 256
 """How many of our last writes are remembered: a second one needs no read, which a cache would answer with the past."""
 
@@ -86,6 +90,11 @@ class KubeRecords:
         if status:
             thing = {**live, "status": wanted["status"]}
             return self._remember(cls, self._kube.replace(thing, manager=self._manager, subresource="status"))
+        if _only_switches(before, record):
+            about = {name: live["metadata"][name] for name in ("name", "namespace", "resourceVersion")}
+            switches = {name: getattr(record.spec, name) for name in SWITCHES}
+            thing = {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": about, "spec": switches}
+            return self._remember(cls, self._kube.apply(thing, manager=self._manager, force=True))
         metadata = {**live["metadata"], **_given(wanted["metadata"], "labels", "annotations")}
         thing = {
             **live,
@@ -131,6 +140,14 @@ class KubeRecords:
         while len(self._written) > WRITTEN:
             self._written.popitem(last=False)
         return from_object(cls, thing)
+
+
+def _only_switches(before: Stored, after: Stored) -> bool:
+    """Whether nothing else is to change."""
+    if not isinstance(before, ModelRollout) or not isinstance(after, ModelRollout):
+        return False
+    as_before = replace(after.spec, **{name: getattr(before.spec, name) for name in SWITCHES})
+    return (as_before, *_wish_of(after)[1:]) == _wish_of(before)
 
 
 def _wish_of(record: Stored) -> tuple[Any, ...]:
