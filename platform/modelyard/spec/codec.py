@@ -1,6 +1,7 @@
 """Records to JSON and back: the one home of pydantic, with `parse` and `schema`."""
 
 import json
+from collections.abc import Callable
 from functools import cache
 from threading import RLock
 from typing import Any, TypeVar
@@ -15,11 +16,14 @@ T = TypeVar("T")
 _alone = RLock()
 
 
-@cache
-def adapter(kind: Any) -> TypeAdapter[Any]:
-    """The validator of a record, made once; by one thread at a time: Python 3.11 cannot parse in two (gh-106905)."""
+def _made(kind: Any) -> TypeAdapter[Any]:
+    """One thread at a time: Python 3.11 cannot parse in two (gh-106905)."""
     with _alone:
         return TypeAdapter(kind)
+
+
+adapter: Callable[[Any], TypeAdapter[Any]] = cache(_made)
+"""The validator of a record, made once."""
 
 
 def to_data(value: Any) -> Any:
