@@ -52,7 +52,9 @@ def fired(series: dict[str, str], tmp_path: Path) -> set[str]:
         "input_series": [{"series": name, "values": values} for name, values in series.items()],
         "alert_rule_test": [{"eval_time": "4h", "alertname": name, "exp_alerts": []} for name in alerts],
     }
-    (tmp_path / "test.yaml").write_text(json.dumps({"rule_files": ["rules.yaml"], "tests": [test]}))
+    (tmp_path / "test.yaml").write_text(
+        json.dumps({"rule_files": ["rules.yaml"], "evaluation_interval": "5m", "tests": [test]})
+    )
     assert PROMTOOL is not None
     done = subprocess.run(
         [PROMTOOL, "test", "rules", "test.yaml"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
