@@ -164,6 +164,8 @@ def _result(rule: GateRule, part: _Part, case: _Case) -> RuleResult:
     candidate, name, rows = case.candidate, _name(rule), part.rows
     examples = candidate.examples if rows is None else len(rows)
     other, against, missing = _other(rule, case)
+    if other is not None:
+        _check_classes(other, against)
     if isinstance(other, EvaluationReport) and against != "champion":
         other = aligned(candidate, other)
         candidate = with_classes(candidate, other.classes)
@@ -186,15 +188,16 @@ def _result(rule: GateRule, part: _Part, case: _Case) -> RuleResult:
         examples=examples,
         variance=variance(gap or mine, examples, rule.confidence),
     )
-    return _told(_decided(rule, sides, slice_=part.value), other)
+    return _decided(rule, sides, slice_=part.value)
 
 
-def _told(result: RuleResult, other: EvaluationReport | None) -> RuleResult:
-    """Say so where the other side is wrong on a class because it never learnt it: that is no merit of the candidate."""
-    if other is None or not other.never_learnt or result.other is None:
-        return result
-    message = f"{result.verdict.message}; {result.against} never learnt {', '.join(other.never_learnt)}"
-    return replace(result, verdict=replace(result.verdict, message=message))
+def _check_classes(other: EvaluationReport, against: str) -> None:
+    """Refuse a comparison with a version that is wrong on a class because it never learnt it: that is no merit."""
+    if other.never_learnt:
+        raise BadInput(
+            f"{against} never learnt {', '.join(other.never_learnt)}, so that the candidate cannot be compared with it",
+            do="leave the comparison out for the version that adds a class (atLeast can judge it), then put it back",
+        )
 
 
 def _other(rule: GateRule, case: _Case) -> tuple[EvaluationReport | None, str, Verdict | None]:

@@ -16,7 +16,7 @@ from modelyard.runs.rollout import deployment_key, deployment_spec, refused_by, 
 from modelyard.runs.stages import Stage
 from modelyard.runs.walk import Result, Walk
 from modelyard.spec.project import ModelProject
-from modelyard.storage.atomic import digest_file
+from modelyard.storage.atomic import digest_file, write_text
 from modelyard.training.job import Tracking
 from modelyard.verdict import Verdict
 
@@ -89,7 +89,8 @@ class Release:
                     for entry in walk.run.stages
                     if entry.stage in kept
                 }
-                | {name: str(path) for name, path in evidence.items()},
+                | {name: str(path) for name, path in evidence.items()}
+                | pictures_of(self.walk),
                 metrics={metric: value.value for metric, value in report.value.metrics.items()},
                 tags={**self.lineage(chosen), **digests, COMPARED_WITH: champion.version or ""},
                 run_id=run_id,
@@ -165,3 +166,14 @@ class Release:
             told = verdict.message if stage is Stage.ROLLOUT else f"ended as {verdict.outcome}"
             walk.note(stage, began=began, message=told, verdict=verdict)
         let_through(verdict, None)
+
+
+def pictures_of(walk: Walk) -> dict[str, str]:
+    """Verdicts and plots of a run as files, for those who look at its version in MLflow: name → path."""
+    from modelyard.reports.pictures import pictures  # noqa: PLC0415 - imports matplotlib
+    from modelyard.runs.report import view_of  # noqa: PLC0415
+
+    folder, made = walk.state / "runs" / walk.run.id, pictures(view_of(walk.state, walk.run))
+    for name, text in made.items():
+        write_text(folder / name, text)
+    return {name: str(folder / name) for name in made}
