@@ -25,7 +25,7 @@ class CharacterModel:
         return nn.functional.cross_entropy(outputs.transpose(1, 2), following)
 
     def predict(self, outputs: Tensor) -> list[dict]:  # (B, T, C + 1) -> what comes after the last character
-        chances = outputs[:, -1, :-1].float().softmax(dim=-1)
+        chances = outputs[:, -1, :-1].detach().float().softmax(dim=-1)
         return [{"prediction": int(row.argmax()), "score": float(row.max()), "probabilities": row.tolist()}
                 for row in chances]  # fmt: skip
 
