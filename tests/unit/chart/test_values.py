@@ -13,7 +13,7 @@ from tests.unit.chart.table import described, table
 DEFAULTS: Mapping[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text())
 
 WRONG = {
-    "a key that is not known": ({"operater": {}}, "operater"),
+    "a key that is not known": ({"operators": {}}, "operators"),
     "a key that is not known, deep inside": ({"operator": {"replica": 3}}, "replica"),
     "no replica": ({"operator": {"replicas": 0}}, "replicas"),
     "a number that is a string": ({"operator": {"replicas": "2"}}, "replicas"),
