@@ -11,7 +11,7 @@ PYTEST := $(BIN)/python -m pytest
 # Without compiled code each of the hundreds of processes that tests start would compile Modelyard again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test cluster e2e-smoke e2e-down nightly coverage test-unit check chart images format lock clean
+.PHONY: help setup demo test cluster e2e-smoke e2e e2e-down nightly coverage test-unit check chart images format lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z][a-z-]*:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -40,7 +40,10 @@ cluster: setup ## Build the Kubernetes API server that tests use, once, from Go 
 	@$(BIN)/python -m tests.cluster.build
 
 e2e-smoke: setup ## From helm install to live traffic, canary and rollback on a real Kubernetes node (needs root; docs/e2e.md)
-	@MODELYARD_E2E=1 $(PYTEST) tests/e2e/test_cluster_smoke.py -x -q --timeout 3600 -p no:randomly
+	@MODELYARD_E2E=1 $(PYTEST) -x -q tests/e2e/test_cluster_smoke.py tests/e2e/test_cluster_end.py
+
+e2e: setup ## The same, with evictions, a registry and an API server that go away, under the same traffic
+	@MODELYARD_E2E=1 $(PYTEST) -x -q tests/e2e/test_cluster_smoke.py tests/e2e/test_cluster_faults.py tests/e2e/test_cluster_end.py
 
 e2e-down: ## End the node that MODELYARD_E2E_KEEP=1 left up, and all that is left of it
 	@$(BIN)/python -m tests.cluster.machine down

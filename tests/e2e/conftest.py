@@ -2,4 +2,9 @@
 
 import os
 
-collect_ignore_glob = [] if "MODELYARD_E2E" in os.environ else ["test_cluster_*.py"]
+if "MODELYARD_E2E" in os.environ:
+    from tests.e2e.cluster.fixtures import site, timed, traffic, versions
+
+    __all__ = ["site", "timed", "traffic", "versions"]
+else:
+    collect_ignore_glob = ["test_cluster_*.py"]

@@ -90,6 +90,20 @@ class Site:
         found = self.items("modelrollout", "-n", TEAM)
         return sorted(found, key=lambda each: (each["metadata"]["creationTimestamp"], each["metadata"]["name"]))
 
+    def live(self) -> str:
+        """The version that is stable; empty: none."""
+        return str((self.status().get("stable") or {}).get("version") or "")
+
+    def ended(self, version: str) -> dict[str, Any] | None:
+        """The newest attempt with this version, once it has ended."""
+        mine = [each for each in self.rollouts() if each["spec"]["version"] == version]
+        phase = (mine[-1].get("status") or {}).get("phase") if mine else None
+        return mine[-1] if phase in ("Successful", "Failed") else None
+
+    def servers(self) -> list[dict[str, Any]]:
+        """Pods that serve."""
+        return self.items("pods", "-n", TEAM, "-l", "modelyard.dev/deployment=digits")
+
     def wait(self, check: Callable[[], T], what: str, *, deadline_s: float = 240) -> T:
         """Wait for a condition; on failure the message shows what the cluster says."""
         try:
@@ -105,6 +119,12 @@ class Site:
             self.kubectl("get", "events", "-n", TEAM, "--sort-by=.lastTimestamp", check=False)[-3000:],
         ]
         return "\n".join(parts)
+
+
+def is_ready(pod: Mapping[str, Any]) -> bool:
+    """Whether it takes requests."""
+    conditions = pod.get("status", {}).get("conditions", ())
+    return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
 
 
 def say(line: str) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import psutil
+import pytest
 from tests.cluster import build, images, machine
 from tests.e2e.cluster.site import ENVOY, GATEWAYS, NAMESPACES, ROOT, STORES, SYSTEM, Site, say
 
@@ -147,11 +148,30 @@ def kill(site: Site, namespace: str, pod: str, words: str) -> None:
     if not site.ours:
         site.kubectl("delete", "pod", pod, "-n", namespace, "--grace-period=0", "--force")
         return
-    uid = site.get("pod", pod, "-n", namespace)["metadata"]["uid"]
-    killed = 0
+    for process in _processes(site.get("pod", pod, "-n", namespace)["metadata"]["uid"], words):
+        process.kill()
+
+
+@contextmanager
+def suspended(site: Site, uid: str, words: str) -> Iterator[None]:
+    """Let the processes of a pod stand still for a while; nothing that it holds is lost."""
+    if not site.ours:
+        pytest.skip("processes on another cluster's nodes cannot be reached")
+    found = _processes(uid, words)
+    try:
+        for process in found:
+            process.suspend()
+        yield
+    finally:
+        for process in found:
+            process.resume()
+
+
+def _processes(uid: str, words: str) -> list[psutil.Process]:
+    found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):
             if uid in Path(f"/proc/{process.pid}/cgroup").read_text() and words in " ".join(process.cmdline()):
-                process.kill()
-                killed += 1
-    assert killed, f"pod {pod} has no process with {words!r}"
+                found.append(process)
+    assert found, f"pod {uid} has no process with {words!r}"
+    return found

@@ -1,0 +1,78 @@
+"""What a cluster does to a deployment that serves: evictions, and parts of the system that are away for a while.
+
+Part of `make e2e`, after the smoke run and under the same traffic.
+"""
+
+import json
+import time
+
+import psutil
+import pytest
+from tests.cluster.daemons import ADDRESS
+from tests.e2e.cluster import stage
+from tests.e2e.cluster.site import STORES, TEAM, Site, is_ready
+from tests.e2e.cluster.stage import Timed
+from tests.e2e.cluster.traffic import Traffic
+
+pytestmark = [pytest.mark.process, pytest.mark.timeout(1800)]
+AWAY_S = 120.0
+
+
+def test_one_server_may_be_evicted_and_the_second_is_refused(site: Site, timed: Timed, traffic: Traffic) -> None:
+    began = time.monotonic()
+    first, second = (each["metadata"]["name"] for each in site.servers() if is_ready(each))
+    with timed.part("one server evicted until two are ready"):
+        evict(site, first)
+        with pytest.raises(AssertionError, match="disruption budget"):
+            evict(site, second)
+        site.wait(lambda: ready_but(site, first) == 2, "two servers")
+
+    assert not traffic.failures(began), traffic.failures(began)[:5]
+
+
+def test_mlflow_away_for_two_minutes_changes_a_condition_and_nothing_else(
+    site: Site, timed: Timed, traffic: Traffic
+) -> None:
+    began = time.monotonic()
+    pod = site.items("pods", "-n", STORES, "-l", "app=mlflow")[0]["metadata"]
+    with timed.part("MLflow away until it is said"), stage.suspended(site, pod["uid"], "mlflow"):
+        site.wait(lambda: away(site), "the condition", deadline_s=AWAY_S)
+        said = site.get("modeldeployment", "digits", "-n", TEAM)["metadata"]["resourceVersion"]
+        time.sleep(max(0.0, AWAY_S - (time.monotonic() - began)))
+        assert site.get("modeldeployment", "digits", "-n", TEAM)["metadata"]["resourceVersion"] == said
+    with timed.part("MLflow back until it is said"):
+        site.wait(lambda: not away(site), "the condition gone", deadline_s=60)
+
+    assert not traffic.failures(began), traffic.failures(began)[:5]
+
+
+def test_a_restarted_api_server_is_no_news_for_clients(site: Site, timed: Timed, traffic: Traffic) -> None:
+    if not site.ours:
+        pytest.skip("the API server of a cluster that was given is not ours to kill")
+    began = time.monotonic()
+    with timed.part("API server killed until it answers"):
+        mine = [
+            each for each in psutil.process_iter(["name", "cmdline"])
+            if each.info["name"] == "kube-apiserver" and f"--bind-address={ADDRESS}" in each.info["cmdline"]
+        ]  # fmt: skip
+        mine[0].kill()
+        site.wait(lambda: site.kubectl("get", "nodes", check=False), "the API server", deadline_s=90)
+    site.wait(lambda: stage.leader(site), "a leader", deadline_s=90)
+
+    assert not traffic.failures(began), traffic.failures(began)[:5]
+
+
+def evict(site: Site, pod: str) -> None:
+    about = {"name": pod, "namespace": TEAM}
+    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": about}
+    path = f"/api/v1/namespaces/{TEAM}/pods/{pod}/eviction"
+    site.kubectl("create", "--raw", path, "-f", "-", text=json.dumps(eviction))
+
+
+def ready_but(site: Site, pod: str) -> int:
+    return sum(is_ready(each) for each in site.servers() if each["metadata"]["name"] != pod)
+
+
+def away(site: Site) -> bool:
+    said = {each["type"]: each for each in site.status().get("conditions", ())}
+    return said["Degraded"]["status"] == "True" and said["Degraded"]["reason"] == "RegistryUnavailable"
