@@ -30,6 +30,7 @@ from modelyard.errors import BadInput
 from modelyard.rollout import bets, bursts, guardrails, streams
 from modelyard.rollout.evidence import Alarm, Evidence, Mark, Tally, Trial, thinned
 from modelyard.rollout.streams import Closed, Read, Reading, Stream
+from modelyard.spec.check_deployment import LONGEST_BURST_S
 from modelyard.spec.deployment import Analysis, AnalysisMetric, AnalysisStep, MetricMargin, Step
 from modelyard.units import Percentage
 from modelyard.verdict import Outcome, Reason, Verdict
@@ -242,8 +243,8 @@ def _check_numbers(spec: Analysis) -> None:
             raise BadInput(f"analysis.{name} is {count}", do=f"write at least {least}")
     if spec.max_duration.seconds <= 0:
         raise BadInput(f"analysis.maxDuration is {spec.max_duration}", do="write a duration above 0s, like 30m")
-    if spec.bursts.seconds > bursts.LONGEST_S:
-        raise BadInput(f"analysis.bursts is {spec.bursts}", do=f"write at most {bursts.LONGEST_S:.0f}s")
+    if spec.bursts.seconds > LONGEST_BURST_S:
+        raise BadInput(f"analysis.bursts is {spec.bursts}", do=f"write at most {LONGEST_BURST_S:.0f}s")
 
 
 def _step_margins(steps: Iterable[Step]) -> list[tuple[str, Percentage]]:

@@ -27,8 +27,6 @@ from modelyard.statistics.evalues import Block, log_mean
 
 PER_BURST = 3.0
 """Length of a block, in bursts."""
-LONGEST_S = 60.0
-"""Of bursts, in seconds: a block of more than minutes compares what has long changed."""
 ALARMS = (0.15, 0.35, 0.55, 0.75, 0.95)
 """Stakes λ of the alarm."""
 SUCCESSES = (0.1, 0.4, 0.9)

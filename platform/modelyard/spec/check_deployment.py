@@ -20,6 +20,8 @@ from modelyard.spec.problem import FieldPath, Problem, did_you_mean
 from modelyard.spec.project import Deployment
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
+LONGEST_BURST_S = 60.0
+"""Of `analysis.bursts`."""
 _LATENCY = re.compile(r"latency-p([1-9]\d?(?:\.\d)?)")
 
 
@@ -152,6 +154,7 @@ def _analysis(analysis: Analysis, at: FieldPath) -> Iterator[Problem]:
     yield from at_least(1, analysis.min_requests, (*at, "minRequests"))
     yield from at_least(0, analysis.warmup_requests, (*at, "warmupRequests"))
     yield from positive(analysis.max_duration, (*at, "maxDuration"))
+    yield from _guardrails(analysis, at)
     if not analysis.metrics:
         yield Problem(field=(*at, "metrics"), message="is empty: missing evidence never promotes; compare something")
     for index, metric in enumerate(analysis.metrics):
@@ -168,6 +171,21 @@ def _analysis(analysis: Analysis, at: FieldPath) -> Iterator[Problem]:
         yield from between(
             0, metric.margin.value.fraction, _most(metric.name), (*here, "margin", "value"), low_open=True
         )
+
+
+def _guardrails(analysis: Analysis, at: FieldPath) -> Iterator[Problem]:
+    if analysis.bursts.seconds > LONGEST_BURST_S:
+        message = f"{analysis.bursts} is too long: its blocks compare what has long changed; write at most"
+        yield Problem(field=(*at, "bursts"), message=f"{message} {LONGEST_BURST_S:g}s")
+    for index, rail in enumerate(analysis.guardrails):
+        here = (*at, "guardrails", str(index))
+        if not 0 < rail.at_most.fraction < 1:
+            message = f"{rail.at_most} is out of range; it must be above 0% and below 100%"
+            yield Problem(field=(*here, "atMost"), message=message)
+        if rail.slower_than is not None:
+            yield from positive(rail.slower_than, (*here, "slowerThan"))
+        if rail.slower_than in [other.slower_than for other in analysis.guardrails[:index]]:
+            yield Problem(field=here, message="limits the same as an earlier one; keep the stricter")
 
 
 def _most(metric: str) -> float:
