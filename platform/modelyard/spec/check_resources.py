@@ -33,7 +33,7 @@ def check_resources(resources: TrainResources, at: FieldPath) -> Iterator[Proble
 
 def _pod(resources: TrainResources, at: FieldPath) -> Iterator[Problem]:
     yield from at_least(0, resources.gpus, (*at, "gpus"))
-    if resources.gpus and resources.gpus != resources.processes_per_node:
+    if resources.gpus > 0 and resources.gpus != resources.processes_per_node:
         message = f"{resources.gpus} GPUs for {resources.processes_per_node} processesPerNode; one process has one GPU"
         yield Problem(field=(*at, "gpus"), message=message)
     if resources.gpu_type is not None and not resources.gpus:
@@ -66,10 +66,11 @@ def _elastic(resources: TrainResources, at: FieldPath) -> Iterator[Problem]:
 
 
 def _names(resources: TrainResources, at: FieldPath) -> Iterator[Problem]:
-    for path, name in (
+    names: tuple[tuple[FieldPath, str | None], ...] = (
         (("queue",), resources.queue), (("serviceAccount",), resources.service_account),
         (("secret",), resources.secret), (("checkpoints", "claim"), resources.checkpoints.claim),
-    ):  # fmt: skip
+    )  # fmt: skip
+    for path, name in names:
         if name is not None and not _NAME.fullmatch(name):
             message = f"{name!r} is no name in Kubernetes; use lower-case letters, digits, - and ."
             yield Problem(field=(*at, *path), message=message)
