@@ -37,7 +37,8 @@ def test_who_is_on_call_may_change_attempts_and_nothing_else() -> None:
     rules = yaml.safe_load((CHART / "files" / "on-call-rules.yaml").read_text())
     writing = {"create", "update", "patch", "delete"}
     assert [rule["resources"] for rule in rules if writing & set(rule["verbs"])] == [["modelrollouts"]]
-    assert not any("delete" in rule["verbs"] for rule in rules)
+    (verbs,) = (rule["verbs"] for rule in rules if rule["resources"] == ["modelrollouts"])
+    assert set(verbs) == {"get", "list", "watch", "patch", "create"}, "switches are patched, retry and undo create"
 
 
 def test_a_release_of_one_namespace_reads_another_only_for_the_gateways_counters() -> None:
