@@ -112,6 +112,14 @@ def _key(module: str, *rest: str) -> str:
     return hashlib.sha256(pins + " ".join((sys.platform, os.uname().machine, *rest)).encode()).hexdigest()[:16]
 
 
+def module(folder: str, name: str) -> Path:
+    """Where Go keeps the sources of a module that one of ours needs."""
+    told = subprocess.run(
+        [go(), "mod", "download", "-json", name], cwd=HERE / folder, capture_output=True, text=True, check=True
+    )
+    return Path(str(json.loads(told.stdout)["Dir"]))
+
+
 def missing(names: tuple[str, ...] = NEEDED) -> tuple[str, ...]:
     """Those that are not in the cache."""
     return tuple(name for name in names if not place(name).exists())
