@@ -192,7 +192,8 @@ class PodLogs(Protocol):
             deadline_s: how long to wait for the next line; 0 gives what is there.
 
         Returns:
-            None while the container has not begun, and when the pod or its log is gone.
+            None when the pod or its log is gone, and while the container has not begun; before the pod has a node, no
+            line.
         """
 
 

@@ -127,7 +127,7 @@ class _Running:
         (self._api, self._described), self._out, self._say, self._log = described, out, say, log
         self._following = Following(kube, launch.namespace, self._api.container)
         self._book = Logbook(out / FOLDER)
-        self._pods = PodWatch(kube, launch.namespace, {TRAINING_LABEL: fit(self._described.name)})
+        self._pods = PodWatch(kube, launch.namespace, self._mine)
         self._seen: dict[str, Object] = {}
         self._told: set[tuple[str, str]] = set()
         self._last: Finding | None = None
@@ -138,6 +138,11 @@ class _Running:
     @property
     def _name(self) -> str:
         return self._described.name
+
+    @property
+    def _mine(self) -> dict[str, str | None]:
+        """The labels of its pods."""
+        return {TRAINING_LABEL: fit(self._name)}
 
     def run(self, curves: Curves) -> None:
         """From wherever the training is to its result in `out`.
@@ -241,10 +246,11 @@ class _Running:
             self._kube.delete(kind, self._launch.namespace, self._name)
 
     def _await_end(self) -> None:
-        mine = {TRAINING_LABEL: fit(self._name)}
-
         def gone() -> bool:
-            return self._get() is None and not self._kube.list(POD, namespace=self._launch.namespace, labels=mine).items
+            return (
+                self._get() is None
+                and not self._kube.list(POD, namespace=self._launch.namespace, labels=self._mine).items
+            )
 
         wait_until(gone, deadline_s=GONE_S, what=f"the end of {self._api.kind.kind} {self._name}")
 
@@ -284,23 +290,28 @@ class _Running:
         job = self._get()
         states, there = self._pods.changes()
         changed = {str(pod["metadata"]["uid"]): pod for pod in states}
-        self._seen |= changed
-        self.restarts = max(self.restarts, _starts(self._seen.values()) - 1)
         for uid, pod in changed.items():
-            if _begun(pod, self._api.container):
-                self._following.follow(name_of(pod), uid)
-            if uid not in there or _ended(pod):
-                self._following.ended(uid)
+            self._meet(uid, pod, gone=uid not in there)
         if job is None:
             raise StageFailed(f"{self._api.kind.kind} {self._name} was deleted by somebody", do="run again to go on")
         state = self._api.state_of(job)
         if state.phase.over:
+            for pod in self._kube.list(POD, namespace=self._launch.namespace, labels=self._mine).items:
+                self._meet(str(pod["metadata"]["uid"]), pod)  # the watch may be a moment behind
             self._drain()
             if state.phase is Phase.FAILED:
                 raise self._failure(state)
             return True
         self._judge({**changed, **there}, state)
         return False
+
+    def _meet(self, uid: str, pod: Object, *, gone: bool = False) -> None:
+        self._seen[uid] = pod
+        self.restarts = max(self.restarts, _starts(self._seen.values()) - 1)
+        if _begun(pod, self._api.container):
+            self._following.follow(name_of(pod), uid)
+        if gone or _ended(pod):
+            self._following.ended(uid)
 
     def _judge(self, pods: Mapping[str, Object], state: JobState) -> None:
         """Tell what is wrong while the job is not over, and end it where going on is in vain."""

@@ -10,7 +10,7 @@ import pytest
 from tests.fakes.training_cluster import Operator, Pod, add_nodes, node
 from tests.unit.training.launching import NAMESPACE, World, event, in_thread, job_in, report, with_resources
 
-from modelyard.errors import BadInput, NotInstalled, StageFailed, Tampered, Unavailable
+from modelyard.errors import BadInput, Forbidden, NotInstalled, StageFailed, Tampered, Unavailable
 from modelyard.kube.port import PERSISTENT_VOLUME_CLAIM, POD, PYTORCH_JOB, SECRET, TRAIN_JOB, TRAINING_RUNTIME
 from modelyard.processes import wait_until
 from modelyard.spec.train import Checkpoints
@@ -407,6 +407,15 @@ def test_gpus_that_come_when_they_are_asked_for_are_not_refused(world: World) ->
 def test_a_cluster_without_either_kind_of_job_is_refused(world: World) -> None:
     world.cluster.absent = {PYTORCH_JOB, TRAIN_JOB}
     refused(world, "knows neither PyTorchJob .* nor TrainJob", NotInstalled)
+
+
+def test_without_rights_to_either_kind_the_right_is_named(world: World) -> None:
+    def before(call: Any) -> None:
+        if call.kind in (PYTORCH_JOB, TRAIN_JOB):
+            raise Forbidden(f"no right to get {call.kind.plural}.{call.kind.group}", do="grant it")
+
+    world.cluster.before = before
+    refused(world, r"no right to get pytorchjobs\.kubeflow\.org", Forbidden)
 
 
 def test_without_pytorchjob_a_trainjob_is_made_with_a_runtime_that_goes_with_it(world: World) -> None:
