@@ -18,6 +18,8 @@ from modelyard.processes import die_with_parent
 from modelyard.storage.atomic import write_text
 from modelyard.training.files import EXITS
 
+SAVING_S = 90
+"""From SIGTERM to SIGKILL of the ranks, which save a checkpoint meanwhile; less than the pod's grace."""
 PREFIX = "[rank ${rank}] "
 """What each line of a rank begins with."""
 
@@ -31,7 +33,7 @@ def main(job: str, out: str, code: str) -> int:
     die_with_parent()
     os.environ["TORCHELASTIC_LOG_LINE_PREFIX_TEMPLATE"] = PREFIX
     folder = Path(out)
-    settings = ["--tee=3", f"--log-dir={folder / 'ranks'}", "--monitor-interval=0.1"]
+    settings = ["--tee=3", f"--log-dir={folder / 'ranks'}", "--monitor-interval=0.1", f"--shutdown-timeout={SAVING_S}"]
     arguments = get_args_parser().parse_args([*settings, "-m", "modelyard.training.rank", job, out, code])
     config, command, rest = config_from_args(arguments)
     try:
