@@ -30,6 +30,18 @@ def test_one_server_may_be_evicted_and_the_second_is_refused(site: Site, timed: 
     assert not traffic.failures(began), traffic.failures(began)[:5]
 
 
+def test_a_killed_worker_comes_back_and_its_container_goes_on(site: Site, timed: Timed, traffic: Traffic) -> None:
+    began, before = time.monotonic(), restarts(site)
+    pod = next(each["metadata"]["name"] for each in site.servers() if is_ready(each))
+    with timed.part("worker killed until its server is ready"):
+        stage.kill(site, TEAM, pod, "model_service_worker")
+        site.wait(lambda: not all(map(is_ready, site.servers())), "the loss seen", deadline_s=60)
+        site.wait(lambda: all(map(is_ready, site.servers())), "all servers ready")
+
+    assert restarts(site) == before
+    assert not traffic.failures(began), traffic.failures(began)[:5]
+
+
 def test_mlflow_away_for_two_minutes_changes_a_condition_and_nothing_else(
     site: Site, timed: Timed, traffic: Traffic
 ) -> None:
@@ -67,6 +79,11 @@ def evict(site: Site, pod: str) -> None:
     eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": about}
     path = f"/api/v1/namespaces/{TEAM}/pods/{pod}/eviction"
     site.kubectl("create", "--raw", path, "-f", "-", text=json.dumps(eviction))
+
+
+def restarts(site: Site) -> dict[str, int]:
+    """How often each server's container was started anew."""
+    return {each["metadata"]["name"]: each["status"]["containerStatuses"][0]["restartCount"] for each in site.servers()}
 
 
 def ready_but(site: Site, pod: str) -> int:
