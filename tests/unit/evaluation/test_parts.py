@@ -1,5 +1,6 @@
 """Influences of single examples, and intervals of what is made of several classes."""
 
+import math
 import time
 
 import numpy as np
@@ -10,7 +11,7 @@ from made import chances, report
 from sklearn import metrics as sk
 
 from modelyard.evaluation import parts
-from modelyard.evaluation.influence import INFLUENCE, calibration_excess
+from modelyard.evaluation.influence import INFLUENCE, calibration_excess, interval
 from modelyard.evaluation.measure import difference, measured
 from modelyard.evaluation.metrics import METRICS, Cells
 from modelyard.evaluation.parts import Estimate, Weighed, together
@@ -142,6 +143,21 @@ def test_the_calibration_error_of_few_examples_is_too_large_and_its_lower_bound_
     assert 0.04 < values < 0.07  # in truth 0
     assert 0 < guesses < values
     assert np.mean(bad) < 0.05
+
+
+def test_the_lower_bound_of_a_calibration_error_leaves_out_what_chance_adds():
+    labels = [int(at % 20 < 8) for at in range(400)]  # right in 60 %, and says 75 %
+    one = report(labels, [0] * 400, probabilities=((0.75, 0.25),) * 400, classes=("no", "yes"))
+    cells = Cells(classes=2, labels=np.array(labels), probabilities=np.array(one.probabilities))
+    around = interval(0.15, INFLUENCE["ece"](cells), 0.95)
+    metric = measured(one, "ece")
+    assert metric.value == pytest.approx(0.15)
+    assert metric.high == pytest.approx(around.high)
+    assert 0 < metric.low == pytest.approx(around.low - calibration_excess(cells), abs=1e-12)
+
+    honest = report(labels, [0] * 400, probabilities=((0.6, 0.4),) * 400, classes=("no", "yes"))
+    cells = Cells(classes=2, labels=np.array(labels), probabilities=np.array(honest.probabilities))
+    assert calibration_excess(cells) == pytest.approx(math.sqrt(2 / math.pi * 0.24 / 400))
 
 
 def test_ten_thousand_examples_of_ten_classes_take_less_than_a_tenth_of_a_second():
