@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -91,7 +92,9 @@ def view_of_run(model: str, job: str, state: str, error: str, known: Sequence[Tr
 
 
 def _close(runs: Runs, known: Sequence[TrackedRun], view: RunView) -> None:
-    """End what a killed step left open, and the run of the whole."""
+    """End what a killed step left open, and the run of the whole; not those of Kubeflow's own integration."""
+    if os.environ.get("MLFLOW_RUN_ID"):
+        return
     try:
         for one in known:
             if PARENT in one.tags and one.status == "RUNNING":

@@ -7,7 +7,6 @@ are made whole again on the way back, and what would not survive the way is refu
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -78,8 +77,8 @@ def project_of(
             name: from_data(OwnMetric, whole(metric), where=f"metrics.{name}") for name, metric in metrics.items()
         },
         gates=tuple(from_data(GateRule, whole(rule), where="gates") for rule in gates),
-        compress=from_data(Compress, whole(compress), where="compress"),
-        deployment=replace(Deployment(), runtime=from_data(Runtime, whole(runtime), where="runtime")),
+        compress=from_data(Compress, whole(compress), where="compress") if compress else Compress(),
+        deployment=Deployment(runtime=from_data(Runtime, whole(runtime), where="runtime") if runtime else Runtime()),
         alias=alias,
         promote="automatic" if promote == "automatic" else "manual",
     )

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from modelyard.errors import BadInput, Unavailable
-from modelyard.packaging.signing import SIGNING_KEY
 from modelyard.runs.journal import Journal, RunRecord, StageEntry
 from modelyard.runs.lock import exclusive
 from modelyard.runs.stages import Stage
@@ -156,8 +155,7 @@ def step(name: str, project: ModelProject, *, code: str = "", store: str = "") -
     with _state(name, project) as state:
         tracked.begin()
         began = RunRecord(id=wiring.job(), started_at=time.time(), project=project, code_digest=code)
-        journal = Journal(state)
-        walk = Walk(state=state, journal=journal, run=journal.keep(began), observer=_Log(), first=None, until=None)
+        walk = Walk(state=state, journal=_Unwritten(state), run=began, observer=_Log(), first=None, until=None)
         try:
             archive = wiring.fetch_code(code, store, state / "code") if store else CodeArchive(digest=code, path=state)
             at = Step(walk=walk, project=project, code=archive, store=store, tracked=tracked)
@@ -192,6 +190,8 @@ def _state(name: str, project: ModelProject) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="modelyard-") as made:
         state = Path(made)
         if key := os.environ.get("MODELYARD_SIGNING_KEY_FILE"):
+            from modelyard.packaging.signing import SIGNING_KEY  # noqa: PLC0415 - imports cryptography
+
             if not Path(key).is_file():
                 raise BadInput(
                     f"MODELYARD_SIGNING_KEY_FILE: there is no {key}", do="mount the Secret: pipeline.secrets"
@@ -199,6 +199,14 @@ def _state(name: str, project: ModelProject) -> Iterator[Path]:
             (state / SIGNING_KEY).parent.mkdir(parents=True)
             (state / SIGNING_KEY).symlink_to(Path(key).resolve())
         yield state
+
+
+class _Unwritten(Journal):
+    """A run's record is in MLflow and in its artifacts; a file would go with the pod."""
+
+    def keep(self, run: RunRecord) -> RunRecord:
+        """Give it back."""
+        return run
 
 
 class _Log:

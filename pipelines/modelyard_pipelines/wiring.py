@@ -4,17 +4,16 @@ import os
 import shutil
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from modelyard.errors import BadInput
-from modelyard.registry.port import Candidate, Registry, Version
-from modelyard.registry.rest import Credentials, RestRegistry
 from modelyard.storage.atomic import digest_file
 from modelyard.storage.code import CodeArchive
 from modelyard.storage.port import open_store
 from modelyard_pipelines.tracking import Runs
 
 if TYPE_CHECKING:
+    from modelyard.registry.port import Registry
     from modelyard.rollout.ports import Records
 
 CODE = "code"
@@ -46,34 +45,11 @@ def runs(model: str) -> Runs | None:
     return Runs(uri, experiment=model, experiment_id=os.environ.get("MLFLOW_EXPERIMENT_ID", "")) if uri else None
 
 
-def registry() -> Registry:
+def registry() -> "Registry":
     """The model registry."""
-    return cast("Registry", _Registry(tracking_uri()))
+    from modelyard_pipelines.registry import PodRegistry  # noqa: PLC0415 - httpx takes a quarter of a second
 
-
-class _Registry(RestRegistry):
-    """Over REST; MLflow's own client, whose import takes seconds, only where bytes are moved."""
-
-    def __init__(self, uri: str) -> None:
-        known = Credentials(
-            username=os.environ.get("MLFLOW_TRACKING_USERNAME", ""),
-            password=os.environ.get("MLFLOW_TRACKING_PASSWORD", ""),
-            token=os.environ.get("MLFLOW_TRACKING_TOKEN", ""),
-        )
-        super().__init__(uri, workspace=os.environ.get("MLFLOW_WORKSPACE", ""), credentials=known)
-
-    def register(self, candidate: Candidate) -> Version:
-        """The one version with the candidate's digest."""
-        return cast("Version", self._whole().register(candidate))
-
-    def fetch(self, version: Version, into: Path) -> Path:
-        """The archive of a version, its digest verified."""
-        return cast("Path", self._whole().fetch(version, into))
-
-    def _whole(self) -> Any:
-        from modelyard.registry.mlflow import MLflowRegistry  # noqa: PLC0415
-
-        return MLflowRegistry(self.uri)
+    return cast("Registry", PodRegistry(tracking_uri()))
 
 
 def records() -> "Records":

@@ -1,9 +1,11 @@
 """A project with a `pipeline` section."""
 
 from collections.abc import Mapping
+from functools import cache
 
 from modelyard.spec.parse import parse_project_text
 from modelyard.spec.project import ModelProject
+from modelyard_pipelines.compiling import compiled
 
 IMAGE = "registry.example.com/modelyard/pipelines-python@sha256:" + "0" * 64
 TEXT = f"""
@@ -58,3 +60,9 @@ def project(changes: Mapping[str, str] | None = None) -> ModelProject:
 def with_pods() -> ModelProject:
     """The project, with all that can be said of its pods."""
     return project({"pipeline": PODS.replace("IMAGE", IMAGE)})
+
+
+@cache
+def compiled_once(name: str) -> str:
+    """A compiled pipeline: the whole way with all that can be said of its pods, the others as plain as they can be."""
+    return compiled(with_pods() if name == "train-and-release" else project(), name)

@@ -2,24 +2,18 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
-from functools import cache
 from pathlib import Path
 
 import pytest
 from tests.fakes.kfp_server import serving
-from tests.unit.modelyard_pipelines.projects import TEXT
+from tests.unit.modelyard_pipelines.projects import TEXT, compiled_once
 from typer.testing import CliRunner, Result
 
-from modelyard.spec.codec import from_json, to_json
-from modelyard.spec.pipeline import Pipeline
 from modelyard_cli import pipeline
 from modelyard_cli.main import app
 from modelyard_pipelines import compiling, wiring
-from modelyard_pipelines.sections import project_of
 
 Command = Callable[..., Result]
-COMPILED = compiling.compiled
 
 
 @pytest.fixture(autouse=True)
@@ -41,14 +35,8 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where code goes; the pipelines' structure is the same in all tests, so that each is compiled once."""
     put = wiring.put_code
     monkeypatch.setattr(wiring, "put_code", lambda archive, _store: put(archive, str(tmp_path / "store")))
-    monkeypatch.setattr(compiling, "compiled", lambda project, name: _compiled(to_json(project.pipeline), name))
+    monkeypatch.setattr(compiling, "compiled", lambda _project, name: compiled_once(name))
     return tmp_path / "store"
-
-
-@cache
-def _compiled(structure: str, name: str) -> str:
-    whole = project_of(model="digits")
-    return COMPILED(replace(whole, pipeline=from_json(Pipeline, structure)), name)
 
 
 @pytest.fixture

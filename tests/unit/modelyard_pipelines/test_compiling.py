@@ -8,7 +8,7 @@ import yaml
 from google.protobuf import json_format
 from kfp.kubernetes import kubernetes_executor_config_pb2
 from kfp.pipeline_spec import pipeline_spec_pb2
-from tests.unit.modelyard_pipelines.projects import IMAGE, project, with_pods
+from tests.unit.modelyard_pipelines.projects import IMAGE, compiled_once, project
 
 from modelyard.errors import BadInput, BadSpec, Tampered
 from modelyard_pipelines.compiling import PIPELINES, compiled, unsealed
@@ -20,8 +20,8 @@ PLACEHOLDER = "IMAGE"
 
 @pytest.fixture(scope="module")
 def texts() -> dict[str, str]:
-    """The whole way with all that can be said of its pods; the others as plain as they can be."""
-    return {name: compiled(with_pods() if name == "train-and-release" else project(), name) for name in PIPELINES}
+    """Each pipeline, compiled."""
+    return {name: compiled_once(name) for name in PIPELINES}
 
 
 @pytest.fixture(scope="module")
