@@ -147,7 +147,7 @@ ENVOY: Final = "modelyard.test/envoy:1"
 
 def envoy() -> Path:
     """The archive of one image with Envoy, its shutdown manager and Envoy Gateway."""
-    import envoy as packaged
+    import envoy as packaged  # type: ignore[import-untyped]
 
     binary = Path(packaged.__path__[0]) / "_bin" / "envoy"
     gateway = build.place("envoy-gateway")
