@@ -10,34 +10,28 @@ import json
 import math
 import multiprocessing
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
 from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from modelyard.compression.choose import choose
-from modelyard.compression.drop import drops
 from modelyard.compression.job import Job
-from modelyard.compression.judge import Judged, Task, build_task, in_own_process, judge_task
-from modelyard.compression.measure import Times, calls_for, cosine, ratio, summarize
-from modelyard.compression.report import REFERENCE, CompressionReport, Estimate, VariantResult
+from modelyard.compression.judge import Task, build_task, in_own_process, judge_task
+from modelyard.compression.measure import Times, calls_for
+from modelyard.compression.report import REFERENCE, CompressionReport
+from modelyard.compression.results import drop_of, ratio_of, report_of
 from modelyard.compression.search import RUNGS, Candidate, fitting, follow_ups, survivors
 from modelyard.compression.variants import VARIANTS
+from modelyard.compression.workers import BUILD_SHARE, Bench, Worker
 from modelyard.errors import ModelyardError, StageFailed
-from modelyard.model.node import node_type
-from modelyard.model.predictor import digest_of, verify
 from modelyard.spec.codec import from_json, to_json
 from modelyard.storage.atomic import write_text
 
-BUILD_SHARE = 0.7
-"""Of the time budget: what is not built and evaluated by then is given up, so that time to measure is left."""
 BLOCK_S = 0.008
 """Length of one variant's turn in a round, of each kind of call."""
 PATIENCE_S = 60.0
@@ -46,67 +40,6 @@ PATIENCE_S = 60.0
 
 SHARED_IMPORTS = ("onnx", "torch.onnx", "torch.onnx._internal.torchscript_exporter.utils")
 """Imported before the first fork, so that no builder waits for them. Not onnxruntime: it starts a thread."""
-
-
-@dataclass
-class Worker:
-    """One process of a variant, and our end of its pipe."""
-
-    candidate: Candidate
-    process: Any
-    pipe: connection.Connection
-
-    @property
-    def name(self) -> str:
-        """The candidate's."""
-        return self.candidate.name
-
-    def stop(self) -> str:
-        """End it; gives how it had ended before, if it had."""
-        self.process.join(0.2)
-        code = self.process.exitcode
-        if code is None:
-            self.process.kill()
-            self.process.join()
-        self.pipe.close()
-        return f"its process {_how(code)}"
-
-
-def _how(code: int | None) -> str:
-    """How a process ended, by its exit code.
-
-    >>> _how(-11), _how(3)
-    ('crashed (SIGSEGV)', 'crashed (exit 3)')
-    """
-    if code is None:
-        return "crashed"
-    if code == -signal.SIGKILL:
-        return "was killed (SIGKILL), as the system does when memory runs out"
-    return f"crashed ({signal.Signals(-code).name})" if code < 0 else f"crashed (exit {code})"
-
-
-@dataclass
-class Bench:
-    """What goes on: who waits, who works, who is ready to be timed, who failed and why."""
-
-    job: Job
-    say: Callable[[str, float], None]
-    active: dict[connection.Connection, Worker] = field(default_factory=dict)
-    ready: dict[str, tuple[Worker, Judged]] = field(default_factory=dict)
-    failures: dict[str, str] = field(default_factory=dict)
-    tried: dict[str, Candidate] = field(default_factory=dict)
-    """All that were asked for, by name, the reference first."""
-
-    @property
-    def share(self) -> float:
-        """Of the work: the rest is timing."""
-        return BUILD_SHARE * (len(self.ready) + len(self.failures)) / max(1, len(self.tried))
-
-    @property
-    def workers(self) -> Iterator[Worker]:
-        """All that live."""
-        yield from list(self.active.values())
-        yield from [worker for worker, _ in self.ready.values()]
 
 
 def main() -> int:
@@ -137,7 +70,7 @@ def run(job: Job, say: Callable[[str, float], None]) -> CompressionReport:
     with _all_stopped(bench):
         _prepare(bench)
         times = _time(bench)
-    return _report(bench, times)
+    return report_of(bench, times)
 
 
 @contextmanager
@@ -203,7 +136,7 @@ def _follow_ups(bench: Bench, candidate: Candidate) -> list[Candidate]:
     """Other settings of a variant that was judged, where it is as fast as the best within the budget so far."""
     if candidate.variant == REFERENCE or REFERENCE not in bench.ready:
         return []
-    dropped = {name: _drop(bench, name) for name in bench.ready}
+    dropped = {name: drop_of(bench, name) for name in bench.ready}
     allowed = bench.job.spec.max_drop
     within = [
         judged.lone_s
@@ -222,13 +155,6 @@ def _follow_ups(bench: Bench, candidate: Candidate) -> list[Candidate]:
     new = [one for one in found if one.name not in bench.tried]
     bench.tried.update({one.name: one for one in new})
     return new
-
-
-def _drop(bench: Bench, name: str) -> Mapping[str, Estimate]:
-    """How much worse than the reference one that was judged is."""
-    spec = bench.job.spec
-    report, reference = bench.ready[name][1].report, bench.ready[REFERENCE][1].report
-    return drops(report, reference, tuple(spec.max_drop), confidence=spec.confidence)
 
 
 def _answer(worker: Worker) -> tuple[Any, ...]:
@@ -254,7 +180,7 @@ def _fail(bench: Bench, worker: Worker, answer: tuple[Any, ...]) -> None:
 
 def _check_metrics(bench: Bench) -> None:
     """Let a metric of the budget that nobody can measure end the stage before any time is spent."""
-    _drop(bench, REFERENCE)
+    drop_of(bench, REFERENCE)
 
 
 def _time(bench: Bench) -> Mapping[str, tuple[Times, Times]]:
@@ -324,87 +250,11 @@ def _next_rung(bench: Bench, times: Mapping[str, tuple[list[list[float]], list[l
     spec = bench.job.spec
     arrays = {name: (np.array(lone), np.array(full)) for name, (lone, full) in times.items()}
     others = [name for name in arrays if name != REFERENCE]
-    costs = {name: _ratio(bench, name, arrays) for name in others}
-    drop = {name: _drop(bench, name) for name in others}
+    costs = {name: ratio_of(bench, name, arrays) for name in others}
+    drop = {name: drop_of(bench, name) for name in others}
     allowed = spec.max_drop
     promising = {name: all(drop[name][metric].high <= allowed[metric] for metric in allowed) for name in others}
     return (REFERENCE, *survivors(costs, promising))
-
-
-def _ratio(bench: Bench, name: str, times: Mapping[str, tuple[Times, Times]]) -> Estimate:
-    """The cost of a variant over the reference's in the rounds that it was in."""
-    folder = bench.job.folder
-    return ratio(
-        bench.job.spec.objective,
-        lone=times[name][0],
-        full=times[name][1],
-        size=_program_bytes(folder(name)),
-        reference_lone=times[REFERENCE][0],
-        reference_full=times[REFERENCE][1],
-        reference_size=_program_bytes(folder(REFERENCE)),
-    )
-
-
-def _report(bench: Bench, times: Mapping[str, tuple[Times, Times]]) -> CompressionReport:
-    job = bench.job
-    results = [_result(bench, name, times) for name in bench.tried]
-    examples = len(bench.ready[REFERENCE][1].report.ids)
-    choice = choose(results, job.spec, examples=examples)
-    return CompressionReport(
-        reference=REFERENCE,
-        variants=choice.variants,
-        chosen=choice.name,
-        reason=choice.reason,
-        node_type=node_type(),
-        objective=job.spec.objective,
-        max_drop=dict(job.spec.max_drop),
-        confidence=job.spec.confidence,
-        batch_size=job.batch_size,
-        threads=job.threads,
-        examples=examples,
-        seconds=round(time.monotonic() - job.began, 3),
-    )
-
-
-def _result(bench: Bench, name: str, times: Mapping[str, tuple[Times, Times]]) -> VariantResult:
-    candidate = bench.tried[name]
-    bare = VariantResult(
-        name=name,
-        kind=VARIANTS[candidate.variant].kind if candidate.variant in VARIANTS else "eager",
-        settings=candidate.settings,
-    )
-    if name in bench.failures:
-        return replace(bare, failure=bench.failures[name])
-    job, (_, judged), (_, reference) = bench.job, bench.ready[name], bench.ready[REFERENCE]
-    folder = job.folder(name)
-    measured = summarize(*times[name], job.batch_size)
-    result = replace(
-        bare,
-        folder=name,
-        digest=digest_of(folder),
-        bytes=_program_bytes(folder),
-        p50_ms=measured.p50_ms,
-        p99_ms=measured.p99_ms,
-        throughput=measured.throughput,
-        peak_memory_mb=judged.peak_memory_mb,
-        load_s=judged.load_s,
-        metrics={
-            metric: Estimate(value=found.value, low=found.low, high=found.high)
-            for metric, found in judged.report.metrics.items()
-        },
-    )
-    if name == REFERENCE:
-        return result
-    return replace(
-        result,
-        cosine=cosine(np.array(judged.outputs), np.array(reference.outputs)),
-        drop=_drop(bench, name),
-        ratio=_ratio(bench, name, times),
-    )
-
-
-def _program_bytes(folder: Path) -> int:
-    return (folder / verify(folder).file).stat().st_size
 
 
 if __name__ == "__main__":
