@@ -207,6 +207,7 @@ def _cause(kind: str, what: str, trace: str, rank: int, fate: Fate) -> Cause:
         (Cause.CUDA_OUT_OF_MEMORY, _CUDA.search(f"{what} {trace}") is not None),
         (Cause.OUT_OF_MEMORY, "out of memory" in low),
         (Cause.TOO_OFTEN, "never finished" in low),
+        (Cause.USER_CODE, kind == "RecipeError" and " raised " in what),
         (Cause.DATA, _KINDS.get(kind) == "BadInput" and any(sign in low for sign in ("shard", "data ", "split"))),
         (Cause.BAD_INPUT, _KINDS.get(kind) == "BadInput"),
         (Cause.LOST_NEIGHBOUR, "a process was lost" in low or any(sign in low for sign in _NEIGHBOUR)),

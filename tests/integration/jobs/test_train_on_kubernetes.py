@@ -10,7 +10,7 @@ from tests.fakes.local_pods import LocalPods
 from tests.fakes.training_cluster import Operator, TrainingCluster
 from tests.fakes.trainings import RECIPE, job_of, small_data, with_resources
 
-from modelyard.errors import StageFailed, Tampered
+from modelyard.errors import BadInput, Tampered
 from modelyard.kube.port import PERSISTENT_VOLUME_CLAIM
 from modelyard.spec.train import Checkpoints
 from modelyard.training.job import TrainedModel, TrainJob
@@ -101,7 +101,7 @@ def test_user_code_that_raises_ends_the_job_with_its_line(job: TrainJob, place: 
         + "\n\nclass Bad(Recipe):\n    def loss(self, outputs, batch):\n        raise ZeroDivisionError('no luck')\n"
     )
     bad = job_of(Path(job.data), tmp_path / "bad", source=source, use="recipe.py:Bad")
-    with pytest.raises(StageFailed, match="no luck"):
+    with pytest.raises(BadInput, match=r"UserCode: rank 0 of .* raised ZeroDivisionError: no luck \(recipe\.py, line"):
         place.train(bad, LocalPods(place.home / "pods", processes=1))
     assert any("recipe.py" in line for line in place.lines), place.lines
     assert len(place.operator.pods_made) == 1

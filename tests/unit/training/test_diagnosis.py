@@ -69,6 +69,10 @@ CASES = {
         ended(1, told("ZeroDivisionError: division by zero")), Cause.USER_CODE, Fate.PERMANENT,
         "rank 5 of digits-worker-2: ZeroDivisionError: division by zero",
     ),
+    "a recipe that raises": (
+        ended(2, told("recipe.py:Bad.loss raised ZeroDivisionError: no luck (recipe.py, line 59)", kind="RecipeError")),
+        Cause.USER_CODE, Fate.PERMANENT, "no luck (recipe.py, line 59)",
+    ),
     "a recipe that cannot be used": (
         ended(2, told("recipe.py has no class Digits", kind="RecipeError")), Cause.BAD_INPUT,
         Fate.PERMANENT, "has no class",
