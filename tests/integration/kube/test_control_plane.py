@@ -57,7 +57,7 @@ def test_a_run_without_an_api_server_says_so_in_its_last_lines(tmp_path: Path) -
     *_, banner, skipped, count = told.stdout.strip().splitlines()
     assert "NOT TESTED AGAINST KUBERNETES" in banner
     assert "1 tests were skipped: no Kubernetes API" in skipped
-    assert "1 passed, 1 skipped" in count
+    assert "2 passed, 1 skipped" in count
 
 
 def test_what_was_pinned_is_what_is_cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -83,7 +83,7 @@ class World:
             progress=lambda message, _share: self.said.append(message),
         )  # fmt: skip
 
-    def hand_in(self, pod: Pod) -> None:
+    def hand_in(self, pod: Pod, *, progress: str = "") -> None:
         """What the node with rank 0 does at its end."""
         out = self.home / f"handing-{pod.uid}"
         out.mkdir()
@@ -93,7 +93,7 @@ class World:
             examples_per_second=1.0,
         )  # fmt: skip
         (out / "finished.json").write_text(to_json(done))
-        (out / "progress.jsonl").write_text("")
+        (out / "progress.jsonl").write_text(progress)
         files = {each.name: each for each in sorted(out.iterdir())}
         shipping.hand_in(out, open_store(self.launch.store), self.name(pod), files)
 

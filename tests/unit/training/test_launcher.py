@@ -171,12 +171,11 @@ def test_what_was_told_of_progress_is_step_loss_speed_and_memory_of_the_gpu(worl
 def test_curves_get_each_epoch_also_what_the_log_did_not_tell(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[int] = []
     monkeypatch.setattr(Curves, "epoch", lambda _self, told: sent.append(told["epoch"]))
-    told = {"train_loss": 1.0, "validation_loss": None, "metrics": {}, "lr": 0.1, "seconds": 1.0}
+    epoch = event("epoch", epoch=1, train_loss=1.0, validation_loss=None, metrics={}, lr=0.1, seconds=1.0)
 
     def script(pod: Pod) -> None:
         pod.begin()
-        pod.write(event("epoch", epoch=1, **told))
-        world.hand_in(pod)
+        world.hand_in(pod, progress=epoch.removeprefix("@modelyard ") + "\n")
         pod.end(0)
 
     world.train(script)
