@@ -49,6 +49,7 @@ e2e-down: ## End the node that MODELYARD_E2E_KEEP=1 left up, and all that is lef
 	@$(BIN)/python -m tests.cluster.machine down
 
 nightly: setup cluster ## What is too long for every day: 10,000 examples of each state machine, every crash point, every strategy (hours)
+	@MODELYARD_EVERY_EVENT=1 $(PYTEST) -q --timeout 3600 tests/integration/runs -k killed_at_every_event
 	@HYPOTHESIS_PROFILE=nightly $(PYTEST) -n 2 -q --timeout 86400 tests/unit/rollout/test_state_machine.py \
 		tests/unit/modelyard_operator/test_state_machine.py tests/unit/modelyard_operator/test_crash_points.py \
 		tests/integration/training/test_sharding_nightly.py tests/integration/jobs/test_train_on_kubernetes.py
