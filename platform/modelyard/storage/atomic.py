@@ -129,6 +129,11 @@ def _existing_wins() -> Iterator[None]:
             raise
 
 
+def is_staged(name: str) -> bool:
+    """Whether a folder of this name is one that `scratch` or `staging` fills: nobody else's to look into."""
+    return name.startswith(".") and name.endswith((".staged", ".new"))
+
+
 def _locked_folder(final: Path) -> tuple[Path, int]:
     """A new folder beside `final` and the descriptor that locks it as long as this process lives.
 

@@ -1,12 +1,13 @@
 """A store that is a folder."""
 
+import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from modelyard.errors import BadInput
-from modelyard.storage.atomic import explained, scratch
+from modelyard.storage.atomic import explained, is_staged, scratch
 from modelyard.storage.port import Stored
 
 
@@ -18,11 +19,16 @@ class FolderStore:
         self.uri = str(folder)
 
     def list(self, prefix: str = "") -> Iterator[Stored]:
-        """Files whose key begins with `prefix`, by key."""
-        for path in sorted(self.folder.rglob("*")):
-            key = path.relative_to(self.folder).as_posix()
-            if key.startswith(prefix) and path.is_file():
-                yield Stored(key=key, bytes=path.stat().st_size)
+        """Files whose key begins with `prefix`, by key. What others are about to write or remove is not among them."""
+        found = []
+        for folder, below, names in os.walk(self.folder):
+            below[:] = [name for name in below if not is_staged(name)]
+            for path in (Path(folder) / name for name in names):
+                key = path.relative_to(self.folder).as_posix()
+                with suppress(FileNotFoundError):
+                    if key.startswith(prefix) and path.is_file():
+                        found.append(Stored(key=key, bytes=path.stat().st_size))
+        yield from sorted(found, key=lambda stored: stored.key)
 
     def read(self, key: str, *, version: str = "") -> bytes:  # noqa: ARG002 - the port's
         """The bytes of one file."""
