@@ -11,12 +11,16 @@ pytestmark = pytest.mark.process
 
 CASES = {
     "two ranks, batch norm, dropout, augmentation": {"processes_per_node": 2},
-    "two ranks whose data comes from loader workers": {"processes_per_node": 2, "loader_workers": 1},
-    "four ranks": {"processes_per_node": 4},
     "four ranks with loader workers": {"processes_per_node": 4, "loader_workers": 1},
     "one process": {"processes_per_node": 1},
     "two ranks of two threads": {"processes_per_node": 2, "threads_per_process": 2},
 }
+BETWEEN = {
+    "two ranks whose data comes from loader workers": {"processes_per_node": 2, "loader_workers": 1},
+    "four ranks": {"processes_per_node": 4},
+}
+if os.environ.get("HYPOTHESIS_PROFILE") == "nightly":
+    CASES |= BETWEEN
 
 
 @pytest.mark.parametrize("resources", CASES.values(), ids=CASES.keys())
