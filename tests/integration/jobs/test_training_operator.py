@@ -5,6 +5,7 @@ Runs where the binaries are: `python -m tests.cluster.build training-operator ku
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
@@ -15,7 +16,7 @@ from tests.cluster import build, training
 from tests.cluster.fixtures import SKIPPED, Cluster
 from tests.unit.training.jobs import GPUS, SMALL, SPOT
 
-from modelyard.errors import ModelyardError, Refused
+from modelyard.errors import Conflict, ModelyardError, Refused
 from modelyard.kube.port import NODE, POD, PYTORCH_JOB
 from modelyard.processes import wait_until
 from modelyard.spec.train import Checkpoints, TrainResources
@@ -154,9 +155,15 @@ def test_a_suspended_job_has_no_pods_until_it_is_let_go(operated: Cluster, names
 
     wait_until(suspended, deadline_s=WAIT_S, what="Suspended")
     assert operated.kube.list(POD, namespace=namespace).items == ()
-    found: Any = operated.kube.get(PYTORCH_JOB, namespace, SMALL.name)
-    found["spec"]["runPolicy"]["suspend"] = False
-    operated.kube.replace(found, manager="tests")
+
+    def let_go() -> bool:
+        found: Any = operated.kube.get(PYTORCH_JOB, namespace, SMALL.name)
+        found["spec"]["runPolicy"]["suspend"] = False
+        with suppress(Conflict):  # its operator writes too
+            return bool(operated.kube.replace(found, manager="tests"))
+        return False
+
+    wait_until(let_go, deadline_s=WAIT_S, what="a write between two of the operator's")
     pods(operated, namespace, 2)
 
 
