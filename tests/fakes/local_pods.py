@@ -56,7 +56,7 @@ class LocalPods:
         return [
             sys.executable,
             *(
-                word.replace("=/work/", f"={root}/work/").replace("=/checkpoints", f"={self.home}/checkpoints")
+                word.replace("=/training/", f"={root}/training/").replace("=/checkpoints", f"={self.home}/checkpoints")
                 for word in words[1:]
             ),
         ]

@@ -1,7 +1,7 @@
 """The init container of a training's pod: fetch what is trained, by digest, and verify it before anything runs.
 
 `python -m modelyard.training.fetch --store s3://models/digits --training train-digits-a1 --digest sha256:…
---modelyard 0.1.0 --into /work/job`. Changed code needs no new image; an image with another Modelyard is refused.
+--modelyard 0.1.0 --into /training/job`. Changed code needs no new image; an image with another Modelyard is refused.
 
 Why it failed stands in the pod's status, as a report in JSON; the exit code is 65 (bytes differ from their digest),
 78 (another version), 2 (something is not there) or 75 (the store is away: another try may do).

@@ -21,7 +21,7 @@ FETCH: Final = "fetch"
 """The init container that fetches and verifies."""
 OTHER_VERSION: Final = 78
 """The exit code by which that container refuses to work with another Modelyard."""
-JOB, OUT, CHECKPOINTS = "/work/job", "/work/out", "/checkpoints"
+JOB, OUT, CHECKPOINTS = "/training/job", "/training/out", "/checkpoints"
 """What is trained, where ranks write, and where a claim is mounted."""
 GRACE_S: Final = 120
 """Between SIGTERM and SIGKILL: the ranks save a checkpoint. Clouds take a spot node away after 30 to 120 s."""
@@ -93,13 +93,13 @@ def _fetch(job: ClusterJob) -> dict[str, Any]:
         "resources": {"requests": {"cpu": "100m", "memory": "256Mi"}},
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "securityContext": dict(RESTRICTED),
-        "volumeMounts": [mount("work", "/work"), mount("tmp", "/tmp")],  # noqa: S108
+        "volumeMounts": [mount("work", "/training"), mount("tmp", "/tmp")],  # noqa: S108
     }  # fmt: skip
 
 
 def _trainer(job: ClusterJob, name: str) -> dict[str, Any]:
     claimed = job.resources.checkpoints.claim is not None
-    mounts = [mount("work", "/work"), mount("tmp", "/tmp"), mount("shm", "/dev/shm")]  # noqa: S108
+    mounts = [mount("work", "/training"), mount("tmp", "/tmp"), mount("shm", "/dev/shm")]  # noqa: S108
     if claimed:
         mounts.append({**mount("checkpoints", CHECKPOINTS), "subPath": job.name})
     return {
@@ -120,7 +120,7 @@ def _trainer(job: ClusterJob, name: str) -> dict[str, Any]:
 
 
 def _environment(job: ClusterJob) -> list[dict[str, Any]]:
-    plain = {"HOME": "/work", "TMPDIR": "/tmp", **job.environment}  # noqa: S108
+    plain = {"HOME": "/training", "TMPDIR": "/tmp", **job.environment}  # noqa: S108
     found: list[dict[str, Any]] = [{"name": name, "value": value} for name, value in sorted(plain.items())]
     return found + (bucket_credentials(job.resources.secret) if job.resources.secret else [])
 
