@@ -33,8 +33,8 @@ secrets:
 - {name: s3, env: {accessKey: AWS_ACCESS_KEY_ID, secretKey: AWS_SECRET_ACCESS_KEY}}
 - {name: signing, mount: /etc/signing}
 configMaps: [{name: certificates, mount: /etc/certificates}]
-claims: [{name: work, mount: /work}]
-work: /work/digits
+claims: [{name: work, mount: /mnt}]
+work: /mnt/digits
 defaults: {cpu: "1", memory: 2Gi, retries: {most: 2, backoff: 30s, longest: 5m}, nodeSelector: {pool: general}}
 steps:
   train:
