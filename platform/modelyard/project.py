@@ -21,7 +21,7 @@ from modelyard.serving.java import java
 from modelyard.spec.parse import parse_project
 from modelyard.spec.problem import did_you_mean
 from modelyard.spec.project import ModelProject
-from modelyard.storage.atomic import explained, write_text
+from modelyard.storage.atomic import explained, sweep, write_text
 from modelyard.storage.code import CodeArchive, pack
 from modelyard.verdict import Outcome, Verdict
 
@@ -105,8 +105,10 @@ class Project:
         if last is None or last.place >= Stage.PROMOTE.place:
             check_port(project.home, project.spec)
         with exclusive(self.state / "lock", what="modelyard run"):
-            code = pack(project.folder / project.spec.code.path, self.state / "code")
+            for kept in ("runs", "stages", "code", "work", "champions"):
+                sweep(self.state / kept)
             self.journal.settle()
+            code = pack(project.folder / project.spec.code.path, self.state / "code")
             run = self.journal.begin(project.spec, code.digest)
             walk = Walk(
                 state=self.state,

@@ -134,6 +134,20 @@ def is_staged(name: str) -> bool:
     return name.startswith(".") and name.endswith((".staged", ".new"))
 
 
+def sweep(folder: Path) -> None:
+    """Remove what killed processes left half-written anywhere below `folder`; only while nothing writes there."""
+    for root, folders, files in os.walk(folder):
+        for name in [name for name in folders if _half_written(name)]:
+            folders.remove(name)
+            shutil.rmtree(Path(root) / name, ignore_errors=True)
+        for name in filter(_half_written, files):
+            (Path(root) / name).unlink(missing_ok=True)
+
+
+def _half_written(name: str) -> bool:
+    return is_staged(name) or (name.startswith(".") and name.endswith(".tmp"))
+
+
 def _locked_folder(final: Path) -> tuple[Path, int]:
     """A new folder beside `final` and the descriptor that locks it as long as this process lives.
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from modelyard.errors import BadInput, StageFailed
-from modelyard.storage.atomic import digest_bytes, digest_file, staging, write_bytes, write_text
+from modelyard.storage.atomic import digest_bytes, digest_file, staging, sweep, write_bytes, write_text
 
 
 def test_a_file_and_its_bytes_have_one_digest(tmp_path: Path) -> None:
@@ -113,3 +113,21 @@ def test_what_a_killed_process_staged_is_removed_and_what_a_living_one_stages_is
     with staging(tmp_path / "out") as staged:
         (staged / "a").write_text("a")
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_sweep_takes_what_is_half_written_at_any_depth_and_nothing_else(tmp_path: Path) -> None:
+    for half in (
+        "run/.run.json.4c1d.tmp",
+        "stage/.out.4c1d.staged/half",
+        ".4c1d.new/half",
+        "deep/er/.code.4c1d.tmp/half",
+    ):
+        (tmp_path / half).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / half).write_text("half")
+    for whole in ("run/run.json", "run/a.tmp", ".hidden/whole", "deep/er/.settings"):
+        (tmp_path / whole).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / whole).write_text("whole")
+    sweep(tmp_path)
+    assert {path.read_text() for path in tmp_path.rglob("*") if path.is_file()} == {"whole"}
+    assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 4
+    sweep(tmp_path / "not there")
