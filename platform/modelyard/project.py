@@ -14,7 +14,7 @@ from modelyard.rollout.analysis import check
 from modelyard.runs.journal import Journal, RunRecord, RunState, summary
 from modelyard.runs.lock import exclusive, is_held
 from modelyard.runs.named import check_named
-from modelyard.runs.services import LaptopServices, check_port
+from modelyard.runs.services import LaptopServices, RemoteServices, check_port
 from modelyard.runs.stages import ON_THE_ROUTE, Stage, stage_named
 from modelyard.runs.walk import Observer, Silent, UntilReached, Walk
 from modelyard.serving.java import java
@@ -75,6 +75,7 @@ class Project:
         set: Mapping[str, Any] | None = None,  # noqa: A002
         observer: Observer | None = None,
         trainer: "Callable[..., TrainedModel] | None" = None,
+        tracking_uri: str | None = None,
     ) -> "Run":
         """Take the model from data to live traffic, or as far as `until`.
 
@@ -87,6 +88,8 @@ class Project:
             set: fields to change for this run alone, by path.
             observer: is told what happens.
             trainer: what trains instead of `modelyard.training.train.train`, with its arguments: a cluster.
+            tracking_uri: an MLflow server that others share, instead of the laptop's. The run ends with stage
+                `promote`: a cluster's operator brings in what the alias names.
 
         Returns:
             The run, also when a gate said no: see `Run.state` and `Run.verdict`.
@@ -100,9 +103,11 @@ class Project:
         last = stage_named(until) if until else None
         if first and last and first.place > last.place:
             raise BadInput(f"stage {first} comes after {last}", do="let --from name an earlier stage than --until")
+        remote = RemoteServices(tracking_uri, project.spec) if tracking_uri else None
+        last = _until_promoted(last) if remote else last
         if last is None or last.place >= Stage.PACKAGE.place:
             java()  # known to be missing before hours of training, not after
-        if last is None or last.place >= Stage.PROMOTE.place:
+        if remote is None and (last is None or last.place >= Stage.PROMOTE.place):
             check_port(project.home, project.spec)
         with exclusive(self.state / "lock", what="modelyard run"):
             for kept in ("runs", "stages", "code", "work", "champions"):
@@ -118,18 +123,24 @@ class Project:
                 first=first,
                 until=last,
             )
-            return project._walked(walk, code, trainer)
+            return project._walked(walk, code, trainer, remote)
 
-    def _walked(self, walk: Walk, code: CodeArchive, trainer: "Callable[..., TrainedModel] | None") -> "Run":
+    def _walked(
+        self,
+        walk: Walk,
+        code: CodeArchive,
+        trainer: "Callable[..., TrainedModel] | None",
+        remote: RemoteServices | None,
+    ) -> "Run":
         from modelyard.runs.release import Refused, Services  # noqa: PLC0415 - imports torch, as does the next
         from modelyard.runs.run import Way  # noqa: PLC0415
 
-        laptop: LaptopServices | None = None
+        asked: LaptopServices | RemoteServices | None = remote
         try:
             with explained(self.state):
-                laptop = self._laptop(walk)
+                asked = remote or self._laptop(walk)
                 services = Services(
-                    registry=laptop.registry, records=laptop.records, tracking=laptop.tracking, alive=laptop.alive
+                    registry=asked.registry, records=asked.records, tracking=asked.tracking, alive=asked.alive
                 )
                 way = Way(walk=walk, project=self.spec, base=self.folder, code=code, services=services)
                 (replace(way, trainer=trainer) if trainer else way).to_live_traffic()
@@ -144,8 +155,8 @@ class Project:
             )
             return Run(self, walk.run)
         except KeyboardInterrupt:
-            if laptop is not None:
-                laptop.give_up()
+            if asked is not None:
+                asked.give_up()
             walk.keep(state=RunState.STOPPED, message="stopped; run again to go on", ended_at=time.time())
             raise
         except Exception as error:
@@ -257,6 +268,16 @@ class Run:
 
     def __repr__(self) -> str:
         return f"Run({self.id}, {self.state}, version={self.version}, metrics={dict(self.metrics)})"
+
+
+def _until_promoted(last: Stage | None) -> Stage:
+    """The last stage of a run whose version is rolled out elsewhere."""
+    if last is not None and last.place > Stage.PROMOTE.place:
+        raise BadInput(
+            f"stage {last} is not this run's where --tracking-uri names a registry that others share",
+            do="let --until name an earlier stage; `modelyard status --context` shows what the cluster does",
+        )
+    return last or Stage.PROMOTE
 
 
 def _texts(values: Mapping[str, Any] | None) -> Mapping[str, str]:

@@ -28,6 +28,15 @@ def run(
         Stage | None,
         typer.Option("--until", metavar="STAGE", parser=stage_named, help=f"The last stage: {', '.join(Stage)}."),
     ] = None,
+    tracking_uri: Annotated[
+        str | None,
+        typer.Option(
+            "--tracking-uri",
+            metavar="URI",
+            help="An MLflow server that others share; the run ends with promote.",
+            show_default="this machine's own",
+        ),
+    ] = None,
     set_: Set = None,
     output_: Format = Output.TABLE,
 ) -> None:
@@ -40,11 +49,11 @@ def run(
     changes = wiring.overrides(set_)
     loaded = wiring.project(project)
     with progress(output.console(stderr=True)) as observer:
-        done = loaded.run(from_=from_, until=until, set=changes, observer=observer)
+        done = loaded.run(from_=from_, until=until, set=changes, observer=observer, tracking_uri=tracking_uri)
     told = _told(done)
     if output_ is Output.TABLE:
         told["metrics"] = with_units(done.metrics)
-    if done.exit_code == 0 and until is None and (yard := wiring.running(loaded.home)):
+    if done.exit_code == 0 and until is None and tracking_uri is None and (yard := wiring.running(loaded.home)):
         told["predict at"] = f"{yard.router}/v1/models/{loaded.spec.metadata.name}:predict"
     output.show(told, output_)
     raise typer.Exit(done.exit_code)

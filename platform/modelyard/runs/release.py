@@ -36,7 +36,8 @@ class Services:
     """What is asked for beside files. Called when first needed, since starting them takes seconds."""
 
     registry: Callable[[], Registry]
-    records: Callable[[], Records]
+    records: Callable[[], Records | None]
+    """None: what the alias names is rolled out elsewhere."""
     tracking: Callable[[], Tracking | None]
     alive: Callable[[], bool]
 
@@ -123,9 +124,9 @@ class Release:
         name, alias = self.project.metadata.name, self.project.alias
         began = walk.begin(Stage.PROMOTE)
         records = self.services.records()
-        key = wish(records, self.project)  # so that an alias moved by hand is followed too
+        key = wish(records, self.project) if records else ""  # so that an alias moved by hand is followed too
         automatic = self.project.promote == "automatic"
-        if automatic and (failed := refused_by(records, key, self.arm(version))):
+        if automatic and records and (failed := refused_by(records, key, self.arm(version))):
             told = f"version {version.version} is not tried again since {failed}; `modelyard rollout retry` does it"
         elif automatic:
             now = registry.resolve(name, alias)
@@ -144,6 +145,7 @@ class Release:
     def roll_out(self, version: Version) -> None:
         """Stages 9 and 10 are the rollout loop's: await its verdict, then the end."""
         walk, project, records = self.walk, self.project, self.services.records()
+        assert records is not None
         key = deployment_key(project)
         deployment = project.deployment
         deadline_s = deployment.strategy.canary.progress_deadline.seconds + deployment.analysis.max_duration.seconds

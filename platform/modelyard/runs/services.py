@@ -1,4 +1,7 @@
-"""The laptop's services as a run needs them: started together, in the background, while the first stages work."""
+"""What a run asks for beside files: the laptop's services, or a registry that others share.
+
+The laptop's are started together, in the background, while the first stages work.
+"""
 
 import threading
 import time
@@ -21,6 +24,43 @@ from modelyard.training.job import Tracking
 
 _PATIENCE_S = 60.0
 """MLflow takes seconds to start, more on a busy machine."""
+
+
+class RemoteServices:
+    """A registry that is there already. What it names is rolled out elsewhere: the run ends with the alias.
+
+    Args:
+        uri: MLflow's tracking server.
+        project: whose versions go there.
+
+    Raises:
+        BadInput: it is no server's address.
+    """
+
+    def __init__(self, uri: str, project: ModelProject) -> None:
+        if not uri.startswith(("http://", "https://")):
+            raise BadInput(f"tracking URI {uri} is no server's address", do="write it like https://mlflow.example.com")
+        self._uri, self._project = uri, project
+
+    def registry(self) -> Registry:
+        """At its address."""
+        from modelyard.registry.mlflow import MLflowRegistry  # noqa: PLC0415 - its import takes seconds
+
+        return MLflowRegistry(self._uri)
+
+    def records(self) -> None:
+        """None: wishes are the cluster's."""
+
+    def tracking(self) -> Tracking:
+        """Where curves go."""
+        return Tracking(uri=self._uri, experiment=self._project.metadata.name)
+
+    def alive(self) -> bool:
+        """No rollout loop is waited for."""
+        return False
+
+    def give_up(self) -> None:
+        """Nothing was started."""
 
 
 def check_port(home: Path, project: ModelProject) -> None:
