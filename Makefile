@@ -40,10 +40,10 @@ cluster: setup ## Build the Kubernetes API server that tests use, once, from Go 
 	@$(BIN)/python -m tests.cluster.build
 
 e2e-smoke: setup ## From helm install to live traffic, canary and rollback on a real Kubernetes node (needs root; docs/e2e.md)
-	@MODELYARD_E2E=1 $(PYTEST) -x -q tests/e2e/test_cluster_smoke.py tests/e2e/test_cluster_end.py
+	@MODELYARD_E2E=1 $(PYTEST) -x -q -s tests/e2e/test_cluster_smoke.py tests/e2e/test_cluster_end.py
 
 e2e: setup ## The same, with evictions, a registry and an API server that go away, under the same traffic
-	@MODELYARD_E2E=1 $(PYTEST) -x -q tests/e2e/test_cluster_smoke.py tests/e2e/test_cluster_faults.py tests/e2e/test_cluster_end.py
+	@MODELYARD_E2E=1 $(PYTEST) -x -q -s tests/e2e/test_cluster_smoke.py tests/e2e/test_cluster_faults.py tests/e2e/test_cluster_end.py
 
 e2e-down: ## End the node that MODELYARD_E2E_KEEP=1 left up, and all that is left of it
 	@$(BIN)/python -m tests.cluster.machine down

@@ -229,10 +229,10 @@ def ours(name: str, *, tag: str, wheels: Path) -> Path:
 
 
 def _push(image: str, archive: Path, name: str, *, forget: bool = True) -> None:
-    """Write an image of buildah's store to an archive; not packed: it lives for a day, and time is worth more."""
+    """Write an image of buildah's store to an archive of Docker's form: its layers are not packed, which takes long."""
     part = archive.with_suffix(".part")
     part.unlink(missing_ok=True)
-    buildah("push", "--quiet", "--disable-compression", image, f"oci-archive:{part}:{name}")
+    buildah("push", "--quiet", image, f"docker-archive:{part}:{name}")
     if forget:
         buildah("rmi", image)
     _keep(archive)

@@ -1,4 +1,7 @@
-"""A client that never pauses, outside of the node: it sends real test images to the gateway and notes each answer."""
+"""A client that never pauses, outside of the node: it sends real test images to the gateway and notes each answer.
+
+Every third request takes a connection of its own: one that is kept open would never meet a gateway that refuses.
+"""
 
 import itertools
 import json
@@ -13,6 +16,7 @@ import httpx
 
 HOST: Final = "digits.modelyard.test"
 PATH: Final = "/v1/models/digits:predict"
+FRESH: Final = 3
 
 
 @dataclass(frozen=True)
@@ -86,14 +90,15 @@ class Traffic:
                     due = self._began + number * self._pause
                 if self._end.wait(max(0.0, due - time.monotonic())):
                     return
-                answer = self._ask(client, self._bodies[number % len(self._bodies)])
+                answer = self._ask(client, self._bodies[number % len(self._bodies)], fresh=number % FRESH == 0)
                 with self._lock:
                     self._answers.append(answer)
 
-    def _ask(self, client: httpx.Client, body: bytes) -> Answer:
+    def _ask(self, client: httpx.Client, body: bytes, *, fresh: bool) -> Answer:
         sent = time.monotonic()
+        about = {"host": HOST, "content-type": "application/json", "connection": "close" if fresh else "keep-alive"}
         try:
-            got = client.post(self._url, content=body, headers={"host": HOST, "content-type": "application/json"})
+            got = client.post(self._url, content=body, headers=about)
         except httpx.HTTPError as error:
             return Answer(sent, time.monotonic() - sent, 0, "", repr(error))
         version = got.headers.get("x-modelyard-version", "")
