@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from modelyard.errors import BadInput
+from modelyard.figures import milliseconds, number
 from modelyard_cli import output, wiring
 from modelyard_cli.options import HERE, Context, Format, Model, Namespace, Output, ProjectPath
 from modelyard_cli.view import age
@@ -109,14 +110,14 @@ def _print(
 
 
 def _row(stand: "Standing") -> dict[str, Any]:
-    what = f" slower than {stand.bound_ms:.3g} ms" if stand.bound_ms else " failed"
+    what = f" slower than {milliseconds(stand.bound_ms)}" if stand.bound_ms else " failed"
     return {
         "metric": stand.metric,
         "canary": f"{stand.canary:.2%} of {stand.canary_requests:,}{what}",
         "stable": f"{stand.stable:.2%} of {stand.stable_requests:,}",
         "margin": stand.margin,
-        "worse": f"{stand.worse:,.3g} of {stand.worse_needed:,.0f}",
-        "not worse by the margin": f"{stand.good:,.3g} of {stand.good_needed:,.0f}",
+        "worse": f"{number(stand.worse, 3)} of {stand.worse_needed:,.0f}",
+        "not worse by the margin": f"{number(stand.good, 3)} of {stand.good_needed:,.0f}",
     }
 
 

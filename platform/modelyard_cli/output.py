@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from modelyard.figures import number
 from modelyard_cli.options import Output
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def _cell(value: Any) -> str:
     if value is None or value == "":
         return "-"
     if isinstance(value, float):
-        return f"{value:.4g}"
+        return number(value)
     if isinstance(value, Mapping):
         return ", ".join(f"{name} {_cell(below)}" for name, below in value.items()) or "-"
     if isinstance(value, Iterable) and not isinstance(value, str):

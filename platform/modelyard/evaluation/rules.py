@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from modelyard.errors import BadInput
 from modelyard.evaluation.report import Metric
+from modelyard.figures import change, number
 from modelyard.record import camel_case, record
 from modelyard.spec.gates import COMPARISONS, NAMED_BY_COMPARISON, GateRule, comparisons, metric_of
 from modelyard.statistics.paired import Discordant, mcnemar
@@ -148,7 +149,7 @@ def _within(rule: GateRule, sides: Sides) -> Answer:
     limit, above = limit_of(rule)
     sign, word = (1.0, "at least") if above else (-1.0, "at most")
     low, high = sorted((sign * (metric.low - limit), sign * (metric.high - limit)))
-    message = f"{metric_of(rule)} {_shown(metric)}, wanted {word} {_number(limit)}"
+    message = f"{metric_of(rule)} {_shown(metric)}, wanted {word} {number(limit)}"
     return _judged(
         low,
         high,
@@ -168,8 +169,8 @@ def _gap(rule: GateRule, sides: Sides) -> Answer:
     assert gap is not None
     assert other is not None
     message = (
-        f"{metric_of(rule)} {sides.candidate.value:.4g} against {other.value:.4g} on {sides.against}: "
-        f"gap {gap.value:.4g} [{gap.low:.4g}, {gap.high:.4g}], wanted at most {limit:.6g}"
+        f"{metric_of(rule)} {number(sides.candidate.value)} against {number(other.value)} on {sides.against}: "
+        f"gap {number(gap.value)} [{number(gap.low)}, {number(gap.high)}], wanted at most {limit:.6g}"
     )
     return _judged(
         limit - gap.high,
@@ -208,7 +209,7 @@ def _better(rule: GateRule, sides: Sides, difference: Metric) -> Answer:
         gained, lost = sides.pairs.gained, sides.pairs.lost
         tail = (1 - rule.confidence) / 2
         up, down = mcnemar(gained, lost), mcnemar(lost, gained)
-        message += f" (exact McNemar: {gained} gained, {lost} lost, p = {up:.3g})"
+        message += f" (exact McNemar: {gained} gained, {lost} lost, p = {number(up, 3)})"
         low, high = (1.0, 1.0) if up <= tail else (-1.0, -1.0) if down <= tail else (-1.0, 1.0)
     elif low == 0:
         low = -1.0  # not better is not better
@@ -257,19 +258,15 @@ def _judged(
 
 
 def _both(rule: GateRule, sides: Sides, difference: Metric) -> str:
-    theirs = f"{sides.other.value:.4g}" if sides.other else "none"
+    theirs = number(sides.other.value) if sides.other else "none"
     whose = "the champion's" if sides.against == "champion" else f"{sides.against}'s"
     return (
-        f"{metric_of(rule)} {sides.candidate.value:.4g} against {whose} {theirs}: "
-        f"better by {difference.value:+.4g} [{difference.low:+.4g}, {difference.high:+.4g}]"
+        f"{metric_of(rule)} {number(sides.candidate.value)} against {whose} {theirs}: "
+        f"better by {change(difference.value)} [{change(difference.low)}, {change(difference.high)}]"
     )
 
 
 def _shown(metric: Metric) -> str:
     if metric.low == metric.high:
-        return _number(metric.value)
-    return f"{_number(metric.value)} [{_number(metric.low)}, {_number(metric.high)}]"
-
-
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if 1e4 <= abs(value) < math.inf else f"{value:.4g}"
+        return number(metric.value)
+    return f"{number(metric.value)} [{number(metric.low)}, {number(metric.high)}]"

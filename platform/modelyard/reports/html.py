@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from modelyard.figures import duration
 from modelyard.reports import tables
 from modelyard.reports.markup import Markup, el
 from modelyard.reports.sections import SECTIONS, moment, note, table
@@ -77,7 +78,7 @@ def _seconds(view: RunView, name: str) -> Markup:
     stage = view.stage(name)
     if stage is None:
         return el("span", "not reached" if view.stages else "")
-    return el("span", "as before" if stage.cached else tables.duration(stage.seconds))
+    return el("span", "as before" if stage.cached else duration(stage.seconds))
 
 
 def _section(view: RunView, at: int, name: str) -> Markup:

@@ -10,6 +10,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from modelyard.compression.report import CompressionReport, VariantResult
 from modelyard.evaluation.report import Bin, EvaluationReport
+from modelyard.figures import number
 from modelyard.reports.canvas import ACCENT, BAD, GOOD, INK, LINE, MUTED, PAPER, SECOND, WIDTH, svg
 from modelyard.reports.markup import Markup
 from modelyard.statistics.intervals import wilson
@@ -23,8 +24,8 @@ def balance(spread: Mapping[str, Mapping[str, int]]) -> Markup:
     """Share of each class: bars for the train split, ticks for the others; where splits agree, they meet."""
     totals: dict[str, int] = {}
     for counts in spread.values():
-        for name, number in counts.items():
-            totals[name] = totals.get(name, 0) + number
+        for name, count in counts.items():
+            totals[name] = totals.get(name, 0) + count
     names = (
         sorted(totals, key=lambda name: -totals[name])[:MOST_CLASSES] if len(totals) > MOST_CLASSES else list(totals)
     )
@@ -116,21 +117,21 @@ def confusion(report: EvaluationReport) -> Markup:
         axes = figure.subplots()
         for row, counts in enumerate(table):
             total = max(1, sum(counts))
-            for column, number in enumerate(counts):
+            for column, times in enumerate(counts):
                 right = row == column
-                if number:
+                if times:
                     # the root makes a single mistake visible beside ninety right answers
-                    shade = 0.12 + 0.78 * (number / total) ** 0.5
+                    shade = 0.12 + 0.78 * (times / total) ** 0.5
                     axes.add_patch(
                         Rectangle(
                             (column - 0.47, row - 0.47), 0.94, 0.94, color=ACCENT if right else BAD, alpha=shade, lw=0
                         )
                     )
                 if size <= NUMBERED:
-                    light = bool(number) and right and number / total > 0.3
+                    light = bool(times) and right and times / total > 0.3
                     axes.text(
-                        column, row, str(number) if number else "·", ha="center", va="center", fontsize=12,
-                        color=PAPER if light else INK if number else LINE,
+                        column, row, str(times) if times else "·", ha="center", va="center", fontsize=12,
+                        color=PAPER if light else INK if times else LINE,
                     )  # fmt: skip
         shown = size <= 40
         axes.set_xticks(range(size), [_short(name, 8) for name in names] if shown else [""] * size)
@@ -205,7 +206,7 @@ def strip(*, low: float, value: float, high: float, limit: float, above_is_good:
         axes.set_ylim(-1, 1)
         axes.axis("off")
 
-    return svg(200, 26, draw, label=f"{value:.4g}, between {low:.4g} and {high:.4g}, limit {limit:.4g}")
+    return svg(200, 26, draw, label=f"{number(value)}, between {number(low)} and {number(high)}, limit {number(limit)}")
 
 
 def pareto(report: CompressionReport) -> Markup | None:

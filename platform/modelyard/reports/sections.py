@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from modelyard.evaluation.gate import GateReport, RuleResult
 from modelyard.evaluation.report import Metric
 from modelyard.evaluation.rules import WITHIN, limit_of
+from modelyard.figures import number, signed
 from modelyard.reports import canary, plots, tables
 from modelyard.reports.canvas import BAD, GOOD, WARN
 from modelyard.reports.markup import Markup, el, join
@@ -153,7 +154,7 @@ def _strip(one: RuleResult, mood: str) -> Markup | None:
     drawn = plots.strip(
         low=shown.low, value=shown.value, high=shown.high, limit=limit, above_is_good=above, colour=_COLOURS[mood]
     )
-    return el("div", drawn, el("small", f"limit {tables.number(limit)}"), class_="strip")
+    return el("div", drawn, el("small", f"limit {number(limit)}"), class_="strip")
 
 
 def compress(view: RunView) -> Markup | str:
@@ -245,7 +246,7 @@ def settle(view: RunView) -> Markup | str:
     )
     rows = tuple(
         (
-            f"{float(event.get('at', 0)) - status.started_at:+.1f} s",
+            f"{signed(float(event.get('at', 0)) - status.started_at, 1)} s",
             str(event.get("event", "")),
             str(event.get("message", "")),
         )

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from modelyard.compression.report import CompressionReport
 from modelyard.evaluation.report import EvaluationReport
-from modelyard.reports.tables import duration, leading, number
+from modelyard.figures import duration, milliseconds, number
+from modelyard.reports.tables import leading
 from modelyard.reports.view import STAGES, RunView
 from modelyard.verdict import Outcome, Verdict
 
@@ -121,5 +122,5 @@ def _speed(report: CompressionReport) -> Fact:
     chosen, reference = report.variant(report.chosen), report.variant(report.reference)
     if chosen.p50_ms is None or reference.p50_ms is None or chosen is reference:
         return Fact("Served as", report.chosen, "uncompressed")
-    about = f"{chosen.p50_ms:.3g} ms a request, {report.reference} takes {reference.p50_ms:.3g} ms"
+    about = f"{milliseconds(chosen.p50_ms)} a request, {report.reference} takes {milliseconds(reference.p50_ms)}"
     return Fact("Served as", report.chosen, about)

@@ -9,6 +9,7 @@ from modelyard.data.prepared import PreparedData
 from modelyard.evaluation.gate import GateReport, RuleResult
 from modelyard.evaluation.report import EvaluationReport, Metric
 from modelyard.evaluation.rules import limit_of
+from modelyard.figures import change, number, signed
 from modelyard.reports.view import RunView
 from modelyard.spec.gates import metric_of
 from modelyard.training.job import TrainedModel
@@ -52,7 +53,7 @@ def training(trained: TrainedModel) -> Table:
         validation = DASH if one.validation_loss is None else number(one.validation_loss)
         values = (number(one.validation_metrics.get(name, math.nan)) for name in names)
         rows.append(
-            (str(one.epoch), number(one.train_loss), validation, *values, f"{one.lr:.3g}", f"{one.seconds:.2f} s")
+            (str(one.epoch), number(one.train_loss), validation, *values, number(one.lr, 3), f"{one.seconds:.2f} s")
         )
     headers = ("epoch", "training loss", "validation loss", *names, "rate", "took")
     return Table(headers, tuple(rows), frozenset(range(len(headers))))
@@ -214,11 +215,6 @@ def lineage(view: RunView) -> Table:
                                            (known | dict(view.lineage)).items() if digest))  # fmt: skip
 
 
-def number(value: float) -> str:
-    """Four significant digits; small and large ones readable."""
-    return f"{value:.4g}" if value != value or abs(value) < 1e4 else f"{value:,.0f}"  # noqa: PLR0124  NaN
-
-
 def interval(one: Metric | Estimate) -> str:
     """`0.91 to 0.95`."""
     return f"{number(one.low)} to {number(one.high)}"
@@ -230,8 +226,8 @@ def with_interval(one: Metric, *, difference: bool = False) -> str:
         return DASH
     if one.method == "exact":
         return number(one.value)
-    shown = "+.3g" if difference else ".4g"
-    return f"{one.value:{shown}} [{one.low:{shown}}, {one.high:{shown}}]".replace("-", "−")
+    value, low, high = (change(each, 3) if difference else number(each) for each in (one.value, one.low, one.high))
+    return f"{value} [{low}, {high}]".replace("-", "−")
 
 
 def short(digest: str) -> str:
@@ -244,22 +240,8 @@ def size(count: int | None) -> str:
     if count is None:
         return DASH
     power = min(3, int(math.log10(max(1, count))) // 3)
-    return f"{count / 1000**power:.3g} {('B', 'kB', 'MB', 'GB')[power]}"
-
-
-def duration(seconds: float) -> str:
-    """`0.4 s`, `12 s`, `3 min 20 s`."""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
-
-
-def signed(value: float, digits: int) -> str:
-    """A difference with its sign, which is a real minus."""
-    return f"{value:+.{digits}f}".replace("-", "−") if value else "0"
+    return f"{number(count / 1000**power, 3)} {('B', 'kB', 'MB', 'GB')[power]}"
 
 
 def _shown(value: float | None) -> str:
-    return DASH if value is None else f"{value:.3g}"
+    return DASH if value is None else number(value, 3)

@@ -27,6 +27,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 from modelyard.errors import BadInput
+from modelyard.figures import duration, milliseconds, number
 from modelyard.rollout import bets, bursts, guardrails, streams
 from modelyard.rollout.evidence import Alarm, Evidence, Mark, Tally, Trial, thinned
 from modelyard.rollout.streams import Closed, Read, Reading, Stream
@@ -178,10 +179,10 @@ def verdict(
     few = [metric.name for metric in spec.metrics if metric not in enough]
     if few:
         counted = evidence.counted(few[0])
-        message = f"{few[0]}: {counted} comparable requests < minRequests {spec.min_requests} after {waited:.0f} s"
+        message = f"{few[0]}: {counted} comparable requests < minRequests {spec.min_requests} after {duration(waited)}"
         return _said(Outcome.INCONCLUSIVE, Reason.NO_EVIDENCE, message)
     message = (
-        f"{waited:.0f} s ≥ maxDuration {spec.max_duration}; {'; '.join(progress(evidence, spec, margins=margins))}"
+        f"{duration(waited)} ≥ maxDuration {spec.max_duration}; {'; '.join(progress(evidence, spec, margins=margins))}"
     )
     return _said(Outcome.INCONCLUSIVE, Reason.MAX_DURATION, message)
 
@@ -357,14 +358,14 @@ def _said(outcome: Outcome, reason: Reason, message: str) -> Verdict:
 def _sides(evidence: Evidence, metric: AnalysisMetric, margins: Margins) -> str:
     """Both sides of a comparison in words."""
     tally, margin = evidence.tallies[metric.name], _margin(metric, margins)
-    what = "failed" if metric.name == "error-rate" else f"slower than {tally.bound:.3g} ms"
+    what = "failed" if metric.name == "error-rate" else f"slower than {milliseconds(tally.bound)}"
     allowed = f"+{margin.value}" if margin.type == "Relative" else f"{margin.value[:-1]} points"
     return (
-        f"{metric.name}: {tally.canary_share:.2%} of the canary's {tally.canary} {what}, "
-        f"{tally.stable_share:.2%} of stable's {tally.stable}, margin {allowed}"
+        f"{metric.name}: {tally.canary_share:.2%} of the canary's {tally.canary:,} {what}, "
+        f"{tally.stable_share:.2%} of stable's {tally.stable:,}, margin {allowed}"
     )
 
 
 def _power(log: float) -> str:
     """An E-value as people read it."""
-    return f"{math.exp(log):.3g}" if abs(log) < 20 else f"10^{log / math.log(10):.0f}"
+    return number(math.exp(log), 3) if abs(log) < 20 else f"10^{log / math.log(10):.0f}"
