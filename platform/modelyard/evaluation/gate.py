@@ -165,7 +165,7 @@ def _result(rule: GateRule, part: _Part, case: _Case) -> RuleResult:
     examples = candidate.examples if rows is None else len(rows)
     other, against, missing = _other(rule, case)
     if other is not None:
-        _check_classes(other, against)
+        refuse_unlearnt(against, other.never_learnt)
     if isinstance(other, EvaluationReport) and against != "champion":
         other = aligned(candidate, other)
         candidate = with_classes(candidate, other.classes)
@@ -191,11 +191,15 @@ def _result(rule: GateRule, part: _Part, case: _Case) -> RuleResult:
     return _decided(rule, sides, slice_=part.value)
 
 
-def _check_classes(other: EvaluationReport, against: str) -> None:
-    """Refuse a comparison with a version that is wrong on a class because it never learnt it: that is no merit."""
-    if other.never_learnt:
+def refuse_unlearnt(against: str, classes: Sequence[str]) -> None:
+    """Refuse a comparison with a version that is wrong on classes because it never learnt them: that is no merit.
+
+    Raises:
+        BadInput: there are such classes.
+    """
+    if classes:
         raise BadInput(
-            f"{against} never learnt {', '.join(other.never_learnt)}, so that the candidate cannot be compared with it",
+            f"{against} never learnt {', '.join(classes)}, so that the candidate cannot be compared with it",
             do="leave the comparison out for the version that adds a class (atLeast can judge it), then put it back",
         )
 

@@ -1,11 +1,13 @@
 """The model that is served now, brought here so that it can be judged on the same examples."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from modelyard.errors import BadInput, Tampered
+from modelyard.evaluation.gate import refuse_unlearnt
+from modelyard.model.predictor import verify
 from modelyard.packaging.archive import unpack_model
 from modelyard.registry.port import Registry, Version
 from modelyard.spec.project import ModelProject
@@ -64,6 +66,33 @@ def version_of(registry: Registry, project: ModelProject, number: str, *, into: 
         missing = Verdict(outcome=Outcome.INCONCLUSIVE, reason=Reason.VERSION_MISSING, message=message)
         return Champion(version=number, missing=missing)
     return _unpacked(registry, named, into)
+
+
+def check_learnt(registry: Registry, project: ModelProject, classes: Sequence[str], *, into: Path) -> None:
+    """Refuse data with a class that a version never learnt which a gate compares with: before training, not after it.
+
+    A version that cannot be looked into is left to the gate, whose verdict says why.
+
+    Args:
+        registry: where versions are.
+        project: whose gates.
+        classes: of the data; empty where labels are no classes.
+        into: folder for what is unpacked, by digest: the gate finds it there.
+
+    Raises:
+        BadInput: there is such a class.
+    """
+    name, named = project.metadata.name, dict[str, Version | Verdict | None]()
+    for rule in project.gates if classes else ():
+        if rule.not_worse_than_champion is not None or rule.better_than_champion:
+            named["champion"] = registry.resolve(name, project.alias)
+        elif rule.not_worse_than_anchor is not None:
+            number = rule.not_worse_than_anchor.version
+            named[f"version {number}"] = _numbered(registry, name, number)
+    for against, version in named.items():
+        folder = _unpacked(registry, version, into).folder if isinstance(version, Version) else None
+        known = verify(folder).facts.get("classes") if folder else None
+        refuse_unlearnt(against, [one for one in classes if known and one not in known])
 
 
 def _unpacked(registry: Registry, named: Version, into: Path, *, uncompressed: bool = False) -> Champion:

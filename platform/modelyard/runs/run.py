@@ -14,7 +14,7 @@ from modelyard.packaging.package import package
 from modelyard.packaging.packed import Package
 from modelyard.packaging.signing import SIGNING_KEY
 from modelyard.packaging.try_out import try_out
-from modelyard.runs.champion import Champion, champion_of, registered_weights
+from modelyard.runs.champion import Champion, champion_of, check_learnt, registered_weights
 from modelyard.runs.judging import Judging
 from modelyard.runs.release import Release, Services, let_through
 from modelyard.runs.stages import Stage, stage_key
@@ -88,7 +88,7 @@ class Way:
         """Stage 2: goes on from the last checkpoint of a run that was killed."""
         walk, spec = self.walk, self.project.train
         began = walk.begin(Stage.TRAIN)
-
+        self.check_classes(data)
         job = self.training(data)
 
         def act(out: Path) -> TrainedModel:
@@ -108,6 +108,17 @@ class Way:
             told += f", validation loss {result.value.epochs[-1].validation_loss:.4f}"
         walk.note(Stage.TRAIN, began=began, result=result, message=told)
         return result
+
+    def check_classes(self, data: Result[PreparedData]) -> None:
+        """Refuse classes that the champion never learnt, where the gate would.
+
+        On a laptop's first run there is no champion, and nobody waits for MLflow to say so.
+        """
+        walk, services = self.walk, self.services
+        judged = walk.until is None or walk.until.place >= Stage.GATE.place
+        if judged and (walk.registered_before or services.records() is None):
+            classes = data.value.facts.get("classes") or ()
+            check_learnt(services.registry(), self.project, classes, into=walk.state / "champions")
 
     def training(self, data: Result[PreparedData]) -> TrainJob:
         """What is to be trained."""

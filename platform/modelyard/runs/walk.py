@@ -66,6 +66,11 @@ class Walk:
         self.until = until
         self._made: set[str] = set()
 
+    @property
+    def registered_before(self) -> bool:
+        """Whether a run of this project has registered a version."""
+        return any(run.version for run in self._journal.all())
+
     def say(self, stage: Stage, message: str, fraction: float | None = None) -> None:
         """Report progress within a stage."""
         self._observer.on_event(stage, "progress", message, fraction)
