@@ -27,7 +27,6 @@ def record(cls: type[T]) -> type[T]:
     settings: Mapping[str, Any] = {
         "alias_generator": camel_case,
         "extra": "forbid",
-        "use_attribute_docstrings": True,
         "allow_inf_nan": True,
         "ser_json_inf_nan": "strings",
     }

@@ -13,17 +13,20 @@ from modelyard.errors import BadInput
 T = TypeVar("T")
 
 
-_alone = RLock()
+def once(make: Callable[[Any], T]) -> Callable[[Any], T]:
+    """What is made of a type, made once: by one thread, for which the others wait."""
+    kept: Callable[[Any], T] = cache(make)
+    alone = RLock()
+
+    def made(kind: Any) -> T:
+        with alone:
+            return kept(kind)
+
+    return made
 
 
-def _made(kind: Any) -> TypeAdapter[Any]:
-    """One thread at a time: Python 3.11 cannot parse in two (gh-106905)."""
-    with _alone:
-        return TypeAdapter(kind)
-
-
-adapter: Callable[[Any], TypeAdapter[Any]] = cache(_made)
-"""The validator of a record, made once."""
+adapter: Callable[[Any], TypeAdapter[Any]] = once(TypeAdapter)
+"""The validator of a record."""
 
 
 def to_data(value: Any) -> Any:

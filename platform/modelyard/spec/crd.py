@@ -18,6 +18,7 @@ from modelyard.record import camel_case
 from modelyard.spec.codec import adapter
 from modelyard.spec.crd_rules import COLUMNS, FIELDS, RULES, Rule
 from modelyard.spec.deployment import DeploymentStatus, ModelDeployment
+from modelyard.spec.docstrings import docstrings
 from modelyard.spec.metadata import API_VERSION
 from modelyard.spec.registry import ModelRegistry
 from modelyard.spec.rollout import ModelRollout, RolloutSpec, RolloutStatus
@@ -244,9 +245,7 @@ def _default(one: "dataclasses.Field[Any]") -> Any:
 
 def _told(kind: type) -> Mapping[str, str]:
     """Field → its docstring."""
-    schema = adapter(kind).json_schema(by_alias=True)
-    own = schema.get("$defs", {}).get(kind.__name__, schema)
-    return {name: _flat(entry["description"]) for name, entry in own["properties"].items() if "description" in entry}
+    return {camel_case(name): _flat(text) for name, text in docstrings(kind).items()}
 
 
 def _flat(text: str) -> str:

@@ -10,12 +10,12 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from decimal import Decimal
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Any, Final, TypeVar
 
 from modelyard.errors import BadInput
 from modelyard.record import camel_case
-from modelyard.spec.codec import from_data, to_data
+from modelyard.spec.codec import from_data, once, to_data
 from modelyard.spec.crd import schema_of
 from modelyard.spec.deployment import ModelDeployment
 from modelyard.spec.metadata import Metadata
@@ -38,7 +38,7 @@ def _cut(schema: Any) -> Mapping[str, Any] | None:
     return {**kept, **({"properties": below} if below else {})} or None
 
 
-_times: Callable[[Any], Mapping[str, Any]] = cache(_ways)
+_times: Callable[[Any], Mapping[str, Any]] = once(_ways)
 _METADATA: Final = tuple(camel_case(each.name) for each in fields(Metadata))
 _TIME: Final = re.compile(r"(\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d)(\.\d+)?(?:[Zz]|([+-])(\d\d):(\d\d))")
 

@@ -14,6 +14,7 @@ from typing import Any, get_args, get_type_hints
 
 from modelyard.record import camel_case
 from modelyard.spec.codec import adapter
+from modelyard.spec.docstrings import docstrings
 from modelyard.spec.project import ModelProject
 
 FILE = Path(__file__).with_name("modelyard.schema.json")
@@ -52,9 +53,12 @@ def _parts(hint: Any) -> tuple[Any, ...]:
 def _tidy(schema: dict[str, Any], kind: type) -> None:
     """Titles in words, defaults as people write them, nothing that says null."""
     properties: dict[str, Any] = schema["properties"]
+    told = docstrings(kind)
     for one in dataclasses.fields(kind):
         name = camel_case(one.name)
         entry = properties[name] = _optional(properties[name])
+        if one.name in told:
+            entry["description"] = told[one.name]
         entry["title"] = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower().replace(" uri", " URI").capitalize()
         entry.pop("default", None)
         default = default_of(one)
