@@ -141,6 +141,14 @@ def test_a_proxy_s_counts_belong_to_the_arm_at_that_place_and_a_retry_is_an_erro
     assert (counts["new"].latency, counts["new"].bounds) == ((4, 10, 12), (10.0, 25.0))
 
 
+def test_an_arm_that_has_two_places_has_what_both_counted(fleet: Fleet) -> None:
+    routed(fleet, old=100)
+    fleet.pod("proxy-1", "10.1.0.1", GATEWAY, namespace="envoy-gateway-system")
+    fleet.texts["http://10.1.0.1:19001/stats/prometheus"] = ENVOY
+    counts = EnvoyCounters(fleet.kube, fleet.scrape).counts(KEY)
+    assert (counts["old"].requests, counts["old"].errors) == (103, 8)
+
+
 def test_a_proxy_that_does_not_answer_makes_all_missing(fleet: Fleet) -> None:
     routed(fleet, old=95, new=5)
     fleet.pod("proxy-1", "10.1.0.1", GATEWAY, namespace="envoy-gateway-system")

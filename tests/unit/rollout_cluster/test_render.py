@@ -164,6 +164,33 @@ def test_retries_stay_inside_an_arm_because_each_arm_is_a_cluster_of_its_own() -
     assert policy["spec"]["retry"]["perRetry"]["timeout"] == "500ms"
 
 
+def test_no_place_of_a_route_vanishes_while_requests_go_there() -> None:
+    """Envoy Gateway 1.9 takes a backend's cluster away at weight 0, before the proxy has the new weights."""
+    spec, before = spec_of(wishes.FULL), None
+    for weights, placed in (
+        ({"a1": 100}, [("a1", 1_000_000), ("a1", 1)]),
+        ({"a1": 80, "a2": 20}, [("a1", 800_000), ("a2", 200_000)]),
+        ({"a2": 100, "a1": 0}, [("a1", 1), ("a2", 1_000_000)]),  # promoted
+        ({"a2": 100}, [("a2", 1), ("a2", 1_000_000)]),  # and the old one forgotten
+        ({"a2": 80, "a3": 20}, [("a3", 200_000), ("a2", 800_000)]),
+        ({"a2": 100, "a3": 0}, [("a3", 1), ("a2", 1_000_000)]),  # rolled back
+        ({"a2": 100, "a3": 0, "a4": 0}, [("a3", 1), ("a2", 1_000_000), ("a4", 1)]),
+        ({"a2": 100, "a4": 0}, [("a2", 1), ("a2", 1_000_000), ("a4", 1)]),
+        ({"a2": 100}, [("a2", 1), ("a2", 1_000_000)]),
+    ):
+        route = render_route.http_route(owner(), spec, weights, before=before)
+        backends = route["spec"]["rules"][0]["backendRefs"]
+        assert [(each["name"].removeprefix("digits-"), each["weight"]) for each in backends] == placed
+        assert render_route.shares(route) == weights
+        before = route
+
+
+def test_another_gateway_gets_whole_percents() -> None:
+    route = render_route.http_route(owner(), spec_of(wishes.QUERY), {"a1": 100, "a2": 0})
+    assert [each["weight"] for each in route["spec"]["rules"][0]["backendRefs"]] == [100, 0]
+    assert render_route.shares(route) == {"a1": 100, "a2": 0}
+
+
 def test_another_gateway_gets_no_policy_of_envoy_gateway() -> None:
     assert render_route.traffic_policy(owner(), spec_of(wishes.QUERY).traffic) is None
 

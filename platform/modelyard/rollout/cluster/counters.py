@@ -22,7 +22,7 @@ from modelyard.kube.metadata import ARM_LABEL, DEPLOYMENT_LABEL, fit, labels_of,
 from modelyard.kube.port import HTTP_ROUTE, MODEL_DEPLOYMENT, POD, Kube, Object
 from modelyard.rollout.cluster.ledger import Ledger, Reading
 from modelyard.rollout.cluster.render import PROBE_PORT
-from modelyard.rollout.cluster.render_route import shares
+from modelyard.rollout.cluster.render_route import places
 from modelyard.rollout.observation import Counts
 from modelyard.rollout.ports import Counters
 
@@ -119,11 +119,11 @@ class EnvoyCounters:
         texts = _all(self._scrape, [f"http://{_host(pod)}:{ENVOY_PORT}/stats/prometheus" for pod in proxies])
         if route is None or not texts or None in texts:
             return {}
-        at, arms = self._clock(), list(shares(route))
+        at, arms = self._clock(), [arm for arm, _ in places(route)]
         for pod, text in zip(proxies, texts, strict=True):
             for place, reading in of_envoy(parsed(text or ""), key).items():
                 if place < len(arms):
-                    self._ledger.put((key, arms[place]), name_of(pod), reading)
+                    self._ledger.put((key, arms[place]), f"{name_of(pod)}/{place}", reading)
         self._ledger.forget(lambda place: place[0] == key and place[1] not in arms)
         found = {arm: self._ledger.total((key, arm), at=at) for arm in arms}
         return {arm: counts for arm, counts in found.items() if counts is not None}
@@ -183,11 +183,11 @@ class PrometheusCounters:
             samples[str(labels.get("pod") or labels.get("instance", ""))].append(
                 Sample(str(labels["__name__"]), labels, float(value))
             )
-        arms = list(shares(route))
+        arms = [arm for arm, _ in places(route)]
         for source, lines in samples.items():
             for place, reading in of_envoy(lines, key).items():
                 if place < len(arms):
-                    self._ledger.put((key, arms[place]), source, reading)
+                    self._ledger.put((key, arms[place]), f"{source}/{place}", reading)
         self._ledger.forget(lambda place: place[0] == key and place[1] not in arms)
         found = {arm: self._ledger.total((key, arm), at=at) for arm in arms} if samples else {}
         return {arm: counts for arm, counts in found.items() if counts is not None}

@@ -1,8 +1,14 @@
-"""The way of requests to the arms: an HTTPRoute whose `rules` are ours, and the gateway's own retry policy. Pure."""
+"""The way of requests to the arms: an HTTPRoute whose `rules` are ours, and the gateway's own retry policy. Pure.
+
+Envoy Gateway makes a cluster for each place of a rule, and takes it away with its place, or when its weight is 0. It
+does so before requests go elsewhere: those that are under way are lost. So for Envoy Gateway there are always two places,
+what has no share keeps one request in a million, and an arm stays at its place for as long as it is there
+(docs/decisions/0043-no-place-of-a-route-vanishes.md).
+"""
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from modelyard.kube.metadata import name_of, namespace_of, owner_reference
@@ -11,11 +17,15 @@ from modelyard.rollout.cluster.render import labels, object_name
 from modelyard.spec.deployment import DeploymentSpec, Traffic
 
 ARM_HEADER: Final = "x-modelyard-arm"
+FINE: Final = 10_000
+"""Of these makes a percent for Envoy Gateway."""
 PLENTY: Final = 4096
 """The default allows three retries at once: the fourth client would see the failure."""
 
 
-def http_route(owner: Object, spec: DeploymentSpec, weights: Mapping[str, int]) -> Object:
+def http_route(
+    owner: Object, spec: DeploymentSpec, weights: Mapping[str, int], *, before: Object | None = None
+) -> Object:
     """The HTTPRoute.
 
     Each arm has a filter of its own. Envoy Gateway makes a cluster for each backend only then: one cluster for all
@@ -24,14 +34,15 @@ def http_route(owner: Object, spec: DeploymentSpec, weights: Mapping[str, int]) 
     Args:
         owner: the ModelDeployment.
         spec: the wish; its `traffic` is what is rendered.
-        weights: whole percents by arm, in the order in which the arms came; empty: nothing is live.
+        weights: whole percents by arm; empty: nothing is live.
+        before: the route as it is, whose arms stay where they are.
     """
     traffic = spec.traffic
     rewrite = {"path": {"type": "ReplaceFullPath", "replaceFullPath": f"/predictions/{spec.model.name}"}}
     rule: dict[str, Any] = {
         "matches": [dict(one) for one in traffic.matches] or matches(spec.model.name),
         "filters": [{"type": "URLRewrite", "urlRewrite": rewrite}, *(dict(one) for one in traffic.filters)],
-        "backendRefs": [_backend(name_of(owner), arm, weight) for arm, weight in weights.items()],
+        "backendRefs": [_backend(name_of(owner), arm, share) for arm, share in _placed(traffic, weights, before)],
         "timeouts": {"request": gateway_duration(traffic.timeout.seconds)},
     }
     parents = [_parent(one.name, one.namespace, one.section_name) for one in traffic.parent_refs]
@@ -73,14 +84,52 @@ def traffic_policy(owner: Object, traffic: Traffic) -> Object | None:
 
 
 def shares(route: Object) -> dict[str, int]:
-    """The weights that a route of ours asks for, by arm, in its order."""
+    """The whole percents that a route of ours asks for, by arm, in its order."""
     found: dict[str, int] = {}
-    for rule in route.get("spec", {}).get("rules", ()):
-        for backend in rule.get("backendRefs", ()):
-            arm = _arm(backend)
-            if arm:
-                found[arm] = int(backend.get("weight", 1))
+    for arm, share in places(route):
+        if arm:
+            found[arm] = found.get(arm, 0) + share
     return found
+
+
+def places(route: Object) -> list[tuple[str, int]]:
+    """Arm and whole percents of each place, in the order by which a gateway counts; no name: it is not ours."""
+    backends = [each for rule in route.get("spec", {}).get("rules", ()) for each in rule.get("backendRefs", ())]
+    weights = [int(each.get("weight", 1)) for each in backends]
+    size = FINE if sum(weights) > 100 else 1
+    return [(_arm(backend), weight // size) for backend, weight in zip(backends, weights, strict=True)]
+
+
+def arranged(before: Sequence[tuple[str, int]], weights: Mapping[str, int]) -> list[tuple[str, int]]:
+    """Arm and whole percents of each place: who is there stays, who comes takes a free one, the largest has the others.
+
+    >>> arranged([], {"a": 100})
+    [('a', 100), ('a', 0)]
+    >>> arranged([("a", 100), ("a", 0)], {"a": 80, "b": 20})
+    [('a', 80), ('b', 20)]
+    >>> arranged([("a", 0), ("b", 100)], {"b": 100})
+    [('b', 0), ('b', 100)]
+    >>> arranged([("b", 0), ("b", 100)], {"b": 80, "c": 20})
+    [('c', 20), ('b', 80)]
+    """
+    if not weights:
+        return []
+    there = sorted(enumerate(before), key=lambda each: each[1][1])  # of an arm's places, the last one has its share
+    own = {arm: at for at, (arm, _) in there if arm in weights}
+    free = [at for at in range(len(before) + len(weights)) if at not in own.values()]
+    own |= zip([arm for arm in weights if arm not in own], free, strict=False)
+    largest, at_place = max(weights, key=lambda arm: weights[arm]), {at: arm for arm, at in own.items()}
+    count = max(2, max(at_place) + 1)
+    return [(at_place[at], weights[at_place[at]]) if at in at_place else (largest, 0) for at in range(count)]
+
+
+def _placed(traffic: Traffic, weights: Mapping[str, int], before: Object | None) -> list[tuple[str, int]]:
+    """Arm and weight of each place, as the gateway of this wish is told."""
+    there = places(before) if before is not None else []
+    if traffic.gateway == "EnvoyGateway":
+        return [(arm, max(1, share * FINE)) for arm, share in arranged(there, weights)]
+    first = [arm for arm in dict(there) if arm in weights]
+    return [(arm, weights[arm]) for arm in dict.fromkeys((*first, *weights))]
 
 
 def gateway_duration(seconds: float) -> str:

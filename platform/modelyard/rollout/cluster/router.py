@@ -85,7 +85,7 @@ class RouteRouter:
             if arm not in there and self._kube.get(DEPLOYMENT, namespace, object_name(name, arm)) is None:
                 raise BadInput(f"{key} has no arm {arm!r}", do="ensure it first")
         self._refuse(key, spec, before)
-        self._write(owner, spec, _ordered(there, weights), before)
+        self._write(owner, spec, weights, before)
 
     # What follows the wish.
 
@@ -107,11 +107,12 @@ class RouteRouter:
     # Behind it.
 
     def _write(self, owner: Object, spec: DeploymentSpec, weights: Mapping[str, int], before: Object | None) -> None:
-        route = render_route.http_route(owner, spec, weights)
+        ours = before is not None and belongs(before, name_of(owner))
+        route = render_route.http_route(owner, spec, weights, before=before if ours else None)
         policy, missing = render_route.traffic_policy(owner, spec.traffic), None
         hashed = _hash(owner, spec)
-        ours = before is not None and belongs(before, name_of(owner)) and annotation(before, RENDERED) == hashed
-        known = ours and before is not None and render_route.shares(before).keys() == weights.keys()
+        same = ours and before is not None and annotation(before, RENDERED) == hashed
+        known = same and before is not None and render_route.shares(before).keys() == weights.keys()
         if policy is not None and not known:
             try:
                 self._kube.apply(policy, manager=MANAGER, force=True)
@@ -239,12 +240,6 @@ def _same(parent: Mapping[str, Any], told: Mapping[str, Any], route: Object) -> 
 def _check(weights: Mapping[str, int]) -> None:
     if weights and (sum(weights.values()) != 100 or min(weights.values()) < 0):
         raise BadInput(f"weights {dict(weights)} are no shares", do="give whole percents that sum to 100")
-
-
-def _ordered(before: Mapping[str, int], weights: Mapping[str, int]) -> dict[str, int]:
-    """Weights in the order in which the arms came: a gateway names its counters by that place."""
-    there = [arm for arm in before if arm in weights]
-    return {arm: weights[arm] for arm in (*there, *sorted(set(weights) - set(there)))}
 
 
 def _version(route: Object) -> str:
