@@ -13,7 +13,7 @@ from modelyard.errors import BadInput
 from modelyard.evaluation.measure import available, measured, own_indices
 from modelyard.evaluation.metrics import CALIBRATION_BINS, METRICS, calibration_place
 from modelyard.evaluation.predict import Answers, Progress, answers, classes_of, opened
-from modelyard.evaluation.report import Bin, EvaluationReport, Metric
+from modelyard.evaluation.report import Bin, EvaluationReport, Metric, Summed
 from modelyard.evaluation.stream import STREAMED_FROM, Stream
 from modelyard.model.predictor import digest_of
 from modelyard.model.recipe import Loaded, RecipeError
@@ -68,22 +68,18 @@ def evaluate(
         raise BadInput(f"split {split!r} has no examples", do="give it a larger share in data.splits")
     kind = reader.prepared.facts["label"]["kind"]
     large = min(len(reader), most or len(reader)) > STREAMED_FROM
-    if large and slices:
-        raise BadInput(
-            f"split {split!r} has {len(reader):,} examples, too many to keep those of a slice apart",
-            do=f"leave slices out of gates, or give the split at most {STREAMED_FROM:,} examples",
-        )
     with opened(model, work) as predictor:
         known = predictor.recipe.facts.classes
         classes = classes_of(reader.prepared.facts.get("classes") or (), known)
         strange = tuple(name for name in reader.prepared.facts.get("classes") or () if known and name not in known)
-        stream = Stream(kind, len(classes)) if large else None
+        stream = Stream(kind, classes) if large else None
         kept = answers(
             predictor, reader, slices=slices, most=most, sink=stream.add if stream else None, progress=progress
         )
         if stream:
             own, replicates, less = _streamed(stream)
             kept.notes.append(f"examples: none is kept of more than {STREAMED_FROM:,}; metrics from sums over all")
+            kept.notes += stream.notes
         else:
             own, replicates, less = _own_metrics(predictor.recipe, kept, declared or {})
         variant = predictor.description.variant
@@ -105,7 +101,8 @@ def evaluate(
         probabilities=_whole(kept.probabilities, kept),
         losses=_whole(kept.losses, kept),
         latencies_ms=tuple(kept.latencies_ms),
-        slices={column: tuple(values) for column, values in kept.slices.items()},
+        slices={} if stream else {column: tuple(values) for column, values in kept.slices.items()},
+        summed=_summed(stream) if stream else {},
         own=replicates,
         lower_is_better=less,
         notes=tuple(kept.notes),
@@ -125,7 +122,17 @@ def _streamed(stream: Stream) -> tuple[dict[str, Metric], dict[str, tuple[float,
         name: Metric(value=float(each[0]), low=float(each[0]), high=float(each[0])) for name, each in values.items()
     }
     replicates = {name: tuple(each[1:].tolist()) for name, each in values.items()}
-    return metrics, replicates, tuple(name for name in values if METRICS[name].better == "lower")
+    return metrics, replicates, tuple(name for name in values if name in METRICS and METRICS[name].better == "lower")
+
+
+def _summed(stream: Stream) -> dict[str, dict[str, Summed]]:
+    """The same of each slice."""
+    found: dict[str, dict[str, Summed]] = {}
+    for (column, value), part in stream.parts.items():
+        metrics, replicates, _ = _streamed(part)
+        values = {name: metric.value for name, metric in metrics.items()}
+        found.setdefault(column, {})[value] = Summed(examples=part.examples, values=values, own=replicates)
+    return found
 
 
 def _whole(values: Sequence[Any], kept: Answers) -> tuple[Any, ...]:

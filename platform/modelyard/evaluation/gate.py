@@ -111,6 +111,20 @@ class _Part(NamedTuple):
 
     value: str | None
     rows: Rows | None
+    column: str | None = None
+    """Of a split whose examples were not kept: the slice is what `_within` finds."""
+
+    def count(self, report: EvaluationReport) -> int:
+        return _within(report, self).examples if self.rows is None else len(self.rows)
+
+
+def _within(report: EvaluationReport, part: _Part) -> EvaluationReport:
+    """The report, or that of the part alone where only sums were kept."""
+    if part.column is None or part.value is None:
+        return report
+    summed = report.summed[part.column][part.value]
+    metrics = {name: Metric(value=value, low=value, high=value) for name, value in summed.values.items()}
+    return replace(report, examples=summed.examples, metrics=metrics, own=summed.own)
 
 
 def _results(rule: GateRule, case: _Case) -> list[RuleResult]:
@@ -152,6 +166,8 @@ def _softened(result: RuleResult, among: str) -> RuleResult:
 
 
 def _parts(report: EvaluationReport, column: str) -> list[_Part]:
+    if column in report.summed:
+        return [_Part(value, None, column) for value in sorted(report.summed[column])]
     if column not in report.slices:
         known = ", ".join(report.slices) or "none"
         raise BadInput(f"the report has no slices by {column!r} (it has {known})", do="evaluate with that slice")
@@ -162,13 +178,14 @@ def _parts(report: EvaluationReport, column: str) -> list[_Part]:
 def _result(rule: GateRule, part: _Part, case: _Case) -> RuleResult:
     """A rule on the test split, or a part of it."""
     candidate, name, rows = case.candidate, _name(rule), part.rows
-    examples = candidate.examples if rows is None else len(rows)
+    examples = part.count(candidate)
     other, against, missing = _other(rule, case)
     if other is not None:
         refuse_unlearnt(against, other.never_learnt)
     if isinstance(other, EvaluationReport) and against != "champion":
         other = aligned(candidate, other)
         candidate = with_classes(candidate, other.classes)
+    candidate, other = _within(candidate, part), _within(other, part) if other else None
     mine = measured(candidate, name, rows=rows, confidence=rule.confidence)
     theirs = gap = pairs = None
     if other is not None and not gives(other, name):
@@ -259,7 +276,8 @@ def _gap(rule: GateRule, case: _Case) -> RuleResult:
     def of(part: _Part, confidence: float) -> Metric:
         key = (part.value, confidence)
         if key not in known:
-            known[key] = measured(case.candidate, _name(rule), rows=part.rows, confidence=confidence)
+            report = _within(case.candidate, part)
+            known[key] = measured(report, _name(rule), rows=part.rows, confidence=confidence)
         return known[key]
 
     def judged(pair: tuple[_Part, _Part], confidence: float) -> RuleResult:
@@ -267,7 +285,7 @@ def _gap(rule: GateRule, case: _Case) -> RuleResult:
         if of(better, confidence).better == "lower":
             better, worse = worse, better
         gap = apart(of(better, confidence), of(worse, confidence))
-        examples = sum(0 if part.rows is None else len(part.rows) for part in pair)
+        examples = sum(part.count(case.candidate) for part in pair)
         sides = Sides(
             candidate=of(worse, confidence),
             other=of(better, confidence),

@@ -149,14 +149,16 @@ def _grouped(positive: Any, scores: Any, weights: Any) -> tuple[Floats, Floats]:
     return positives, np.add.reduceat(sorted_weights, starts, axis=1) - positives
 
 
-def _auroc(positive: Any, scores: Any, weights: Any) -> Floats:
+def auroc(positive: Any, scores: Any, weights: Any) -> Floats:
+    """Area under the ROC curve (R,) of cells that are positive or not (C,), by their scores (C,); ties count half."""
     positives, negatives = _grouped(positive, scores, weights)
     above = np.cumsum(positives, axis=1) - positives / 2
     pairs = positives.sum(axis=1) * negatives.sum(axis=1)
     return np.where(pairs > 0, _ratio((above * negatives).sum(axis=1), pairs), np.nan)
 
 
-def _average_precision(positive: Any, scores: Any, weights: Any) -> Floats:
+def average_precision(positive: Any, scores: Any, weights: Any) -> Floats:
+    """Mean precision at each positive (R,); arguments as for `auroc`."""
     positives, negatives = _grouped(positive, scores, weights)
     found = np.cumsum(positives, axis=1)
     precision = _ratio(found, found + np.cumsum(negatives, axis=1))
@@ -267,8 +269,8 @@ def _named() -> dict[str, Definition]:
         "balanced-accuracy": Definition(measure=_balanced),
         **plain,
         **averaged,
-        "auroc": Definition(measure=_ranked(_auroc), needs="probabilities"),
-        "average-precision": Definition(measure=_ranked(_average_precision), needs="probabilities"),
+        "auroc": Definition(measure=_ranked(auroc), needs="probabilities"),
+        "average-precision": Definition(measure=_ranked(average_precision), needs="probabilities"),
         "log-loss": Definition(measure=_log_loss, better="lower", needs="probabilities"),
         "brier": Definition(measure=_brier, better="lower", needs="probabilities"),
         "ece": Definition(measure=_ece, better="lower", needs="probabilities"),

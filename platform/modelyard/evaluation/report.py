@@ -32,6 +32,16 @@ class Bin:
 
 
 @record
+class Summed:
+    """A slice of which no example was kept."""
+
+    examples: int
+    values: Mapping[str, float]
+    own: Mapping[str, tuple[float, ...]]
+    """As that of a report."""
+
+
+@record
 class EvaluationReport:
     """One model on one split. Columns have one entry per example, in the order of `ids`."""
 
@@ -63,6 +73,8 @@ class EvaluationReport:
     """Of the first examples, each asked alone: preparation, model and prediction."""
     slices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Column → its value for each example."""
+    summed: Mapping[str, Mapping[str, Summed]] = field(default_factory=dict)
+    """Column → value → what its examples sum up to, where they were too many to keep."""
     own: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     """Metric → value in each of the resamples that every report on these examples shares. The recipe's own metrics; of
     examples that were not kept, ours too."""
