@@ -92,4 +92,4 @@ def ready_but(site: Site, pod: str) -> int:
 
 def away(site: Site) -> bool:
     said = {each["type"]: each for each in site.status().get("conditions", ())}
-    return said["Degraded"]["status"] == "True" and said["Degraded"]["reason"] == "RegistryUnavailable"
+    return (said["Degraded"]["status"], said["Degraded"]["reason"]) == ("True", "RegistryUnavailable")

@@ -65,7 +65,7 @@ class Site:
         with Config(kubeconfig_path=self.kubeconfig, namespace=namespace) as helm:
             there = name in {each["name"] for each in helm.list(all_states=True)}
             act = helm.upgrade if there else helm.install
-            more = {} if there else {"create_namespace": True}
+            more: dict[str, Any] = {} if there else {"create_namespace": True}
             act(chart, name, dict(values), namespace=namespace, timeout=300, wait="watcher", **more)
 
     def rolled_out(self, namespace: str, name: str, *, deadline_s: float = 240) -> None:
@@ -104,12 +104,14 @@ class Site:
         """Pods that serve."""
         return self.items("pods", "-n", TEAM, "-l", "modelyard.dev/deployment=digits")
 
-    def wait(self, check: Callable[[], T], what: str, *, deadline_s: float = 240) -> T:
+    def wait(self, check: Callable[[], T | None], what: str, *, deadline_s: float = 240) -> T:
         """Wait for a condition; on failure the message shows what the cluster says."""
         try:
-            return wait_until(check, deadline_s=deadline_s, what=what)
+            found = wait_until(check, deadline_s=deadline_s, what=what)
         except Exception as error:
             raise AssertionError(f"{error}\n{self.snapshot()}") from error
+        assert found is not None
+        return found
 
     def snapshot(self) -> str:
         """What somebody who looks into a failure would ask for first."""
