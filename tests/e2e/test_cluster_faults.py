@@ -10,9 +10,10 @@ import psutil
 import pytest
 from tests.cluster.daemons import ADDRESS
 from tests.e2e.cluster import stage
-from tests.e2e.cluster.site import STORES, TEAM, Site, is_ready
+from tests.e2e.cluster.site import ENVOY, STORES, TEAM, Site, is_ready
 from tests.e2e.cluster.stage import Timed
 from tests.e2e.cluster.traffic import Traffic
+from tests.e2e.cluster.versions import Versions
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(1800)]
 AWAY_S = 120.0
@@ -72,6 +73,51 @@ def test_a_restarted_api_server_is_no_news_for_clients(site: Site, timed: Timed,
     site.wait(lambda: stage.leader(site), "a leader", deadline_s=90)
 
     assert not traffic.failures(began), traffic.failures(began)[:5]
+
+
+def test_while_the_gateways_control_plane_is_away_a_canary_waits(
+    site: Site, timed: Timed, versions: Versions, traffic: Traffic
+) -> None:
+    began, stable = time.monotonic(), site.live()
+    with timed.part("gateway's control plane away"):
+        stage.scale(site, ENVOY, "envoy-gateway", 0)
+        versions.promote("1")
+        site.wait(lambda: asked(site, "1"), "a share asked for")
+        since = time.monotonic()
+        site.wait(lambda: len(traffic.answers(since)) > 200, "200 requests more")
+        assert set(traffic.versions(began)) == {stable}
+        assert site.ended("1") is None
+        stage.scale(site, ENVOY, "envoy-gateway", 1)
+    with timed.part("gateway's control plane back until the canary is promoted"):
+        attempt = site.wait(lambda: site.ended("1"), "version 1 judged", deadline_s=600)
+
+    assert attempt["status"]["verdict"]["outcome"] == "Successful", attempt["status"]
+    assert not traffic.failures(began), traffic.failures(began)[:5]
+
+
+def test_the_operator_is_upgraded_in_the_middle_of_a_canary(
+    site: Site, timed: Timed, versions: Versions, traffic: Traffic
+) -> None:
+    began = time.monotonic()
+    versions.promote("2")
+    site.wait(lambda: traffic.versions(began)["2"], "an answer of the canary")
+    before, leading = restarts(site), stage.leader(site)
+    with timed.part("helm upgrade in mid-canary"):
+        assert site.ended("2") is None
+        stage.install_modelyard(site, operator={"podAnnotations": {"modelyard.test/run": "upgraded"}})
+    attempt = site.wait(lambda: site.ended("2"), "version 2 judged", deadline_s=600)
+
+    assert attempt["status"]["verdict"]["outcome"] == "Successful", attempt["status"]
+    assert stage.leader(site) != leading
+    assert all(count == before.get(pod, 0) for pod, count in restarts(site).items())
+    assert not traffic.failures(began), traffic.failures(began)[:5]
+
+
+def asked(site: Site, version: str) -> int:
+    """The share that the newest attempt asks for its version."""
+    attempt = site.rollouts()[-1]
+    shares = (attempt.get("status") or {}).get("weights", {}).get("asked", {})
+    return int(shares.get(attempt["spec"]["arm"], 0)) if attempt["spec"]["version"] == version else 0
 
 
 def evict(site: Site, pod: str) -> None:

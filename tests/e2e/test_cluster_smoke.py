@@ -18,7 +18,8 @@ pytestmark = [pytest.mark.process, pytest.mark.timeout(1800)]
 
 
 def test_the_chart_installs_and_the_operator_is_ready(site: Site, timed: Timed) -> None:
-    stage.install_modelyard(site, timed)
+    with timed.part("helm install modelyard"):
+        stage.install_modelyard(site)
 
     site.wait(lambda: stage.leader(site), "a leader")
 

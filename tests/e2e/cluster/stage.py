@@ -110,11 +110,11 @@ def install_stores(site: Site, timed: Timed) -> None:
             site.rolled_out(STORES, name)
 
 
-def install_modelyard(site: Site, timed: Timed) -> None:
-    """Our chart."""
-    with timed.part("helm install modelyard"):
-        site.install(CHART, "modelyard", SYSTEM, {"images": {"tag": TAG, "pullPolicy": "IfNotPresent"}})
-        site.rolled_out(SYSTEM, "modelyard-operator")
+def install_modelyard(site: Site, **values: Any) -> None:
+    """Our chart, anew or as an upgrade."""
+    images = {"tag": TAG, "pullPolicy": "IfNotPresent"}
+    site.install(CHART, "modelyard", SYSTEM, {"images": images, **values})
+    site.rolled_out(SYSTEM, "modelyard-operator")
 
 
 def gateway_address(site: Site) -> str:
@@ -134,6 +134,15 @@ def clear(site: Site) -> None:
     """Remove what an earlier run left in its namespaces; nothing else is touched."""
     for name in NAMESPACES:
         site.kubectl("delete", "namespace", name, "--ignore-not-found", "--wait=true", timeout=240)
+
+
+def scale(site: Site, namespace: str, name: str, replicas: int) -> None:
+    """Let a Deployment have so many pods, and wait until it has."""
+    site.kubectl("scale", f"deployment/{name}", "-n", namespace, f"--replicas={replicas}")
+    site.wait(
+        lambda: site.get("deployment", name, "-n", namespace)["status"].get("readyReplicas", 0) == replicas,
+        f"{replicas} of {name}",
+    )
 
 
 def leader(site: Site) -> str:
