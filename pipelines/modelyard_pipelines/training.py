@@ -13,12 +13,10 @@ from modelyard.runs.stages import Stage
 from modelyard.runs.walk import Result
 from modelyard.spec.codec import from_json, to_data
 from modelyard.spec.metrics import metric_kind
+from modelyard.storage.port import PASSED_ON
 from modelyard.training.files import JOB
 from modelyard.training.job import TrainedModel, TrainJob
 from modelyard_pipelines.step import Artifact, Step
-
-PASSED_ON = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION")
-"""Where the bucket is: variables that the job's pods get from here. Credentials never: those are a Secret's."""
 
 
 class Chosen(NamedTuple):

@@ -69,7 +69,7 @@ def put_code(archive: CodeArchive, store: str) -> None:
     """
     if not store:
         raise BadInput("pipeline.store is empty", do="name where code goes: s3://bucket/prefix")
-    open_store(store).write(f"{CODE}/{archive.path.name}", archive.path)
+    open_store(store).write(f"{CODE}/{archive.path.name}", archive.path, once=True)
 
 
 def fetch_code(digest: str, store: str, into: Path) -> CodeArchive:

@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from modelyard.errors import BadInput
+from modelyard.storage.port import PASSED_ON
 from modelyard_cli import output, wiring
 from modelyard_cli.options import HERE, Format, Output, ProjectPath, Set
 
 if TYPE_CHECKING:
     from modelyard.spec.project import ModelProject
     from modelyard.training.submit import Launch
-
-PASSED_ON = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION")
-"""Where the bucket is: variables that the pods get from here. Credentials never: those are a Secret's."""
 
 
 class On(StrEnum):

@@ -8,6 +8,13 @@ from typing import Protocol
 
 from modelyard.errors import BadInput
 
+PASSED_ON = (
+    "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION", "MODELYARD_S3_ENCRYPTION",
+    "MODELYARD_S3_KMS_KEY",
+)  # fmt: skip
+"""Where buckets are and how they encrypt: variables that pods get from whoever starts them. Credentials never: those
+are a Secret's."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Stored:
@@ -40,8 +47,8 @@ class Store(Protocol):
     def opened(self, key: str, *, version: str = "") -> AbstractContextManager[Path]:
         """The file as a path that can be mapped while the block runs; copied there first if it lies elsewhere."""
 
-    def write(self, key: str, source: Path) -> Stored:
-        """Put a file, whole or not at all."""
+    def write(self, key: str, source: Path, *, once: bool = False) -> Stored:
+        """Put a file, whole or not at all; `once`: leave what stands there, for what is named by its digest."""
 
 
 def open_store(uri: str) -> Store:

@@ -59,7 +59,7 @@ def publish(job: TrainJob, store: Store, name: str) -> None:
     _publish_data(Path(job.data), store)
     with scratch(Path(job.data) / "job.json") as folder:
         (folder / "job.json").write_text(sealed(job), "utf-8")
-        store.write(place, folder / "job.json")
+        store.write(place, folder / "job.json", once=True)
 
 
 def _publish_data(folder: Path, store: Store) -> None:
@@ -187,8 +187,8 @@ def _get(store: Store, key: str, target: Path, digest: str) -> Path:
 def _put(store: Store, key: str, path: Path) -> None:
     if not path.is_file():
         raise BadInput(f"there is no file {path}", do="run the stage before this one again")
-    if not _there(store, key):
-        store.write(key, path)
+    if not _there(store, key):  # which costs less than sending gigabytes to hear that they are there
+        store.write(key, path, once=True)
 
 
 def _there(store: Store, key: str) -> bool:

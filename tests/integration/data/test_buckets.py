@@ -151,6 +151,53 @@ def test_a_shard_that_was_overwritten_where_no_versions_are_kept_is_noticed(s3: 
         next(SplitReader(tmp_path / "taken", "test").rows())
 
 
+LARGE = bytes(range(256)) * 40_000
+"""10 MB: more than one part."""
+
+
+@pytest.mark.parametrize("body", [b"bytes", LARGE], ids=["one request", "in parts"])
+def test_what_is_named_by_its_digest_is_written_once(bucket: str, s3: Any, tmp_path: Path, body: bytes) -> None:
+    """By the server's own condition: of two writers one is first, and the other's bytes go nowhere."""
+    store = open_store(f"s3://{bucket}/p")
+    (tmp_path / "a").write_bytes(body)
+    first = store.write("a", tmp_path / "a", once=True)
+    (tmp_path / "a").write_bytes(body + b"!")
+    again = store.write("a", tmp_path / "a", once=True)
+    assert (again.version, again.bytes) == (first.version, len(body)) != ("", 0)
+    assert len(s3.list_object_versions(Bucket=bucket)["Versions"]) == 1
+    assert store.write("a", tmp_path / "a").version != first.version
+    assert store.read("a") == body + b"!"
+
+
+@pytest.mark.parametrize("body", [b"bytes", LARGE], ids=["one request", "in parts"])
+def test_the_server_is_told_how_to_encrypt(
+    bucket: str, s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: bytes
+) -> None:
+    (tmp_path / "a").write_bytes(body)
+    store, recorded = open_store(f"s3://{bucket}"), {}
+    for algorithm, key in (("AES256", ""), ("aws:kms", "arn:aws:kms:us-east-1:1:key/k")):
+        monkeypatch.setenv("MODELYARD_S3_ENCRYPTION", algorithm)
+        monkeypatch.setenv("MODELYARD_S3_KMS_KEY", key)
+        store.write("a", tmp_path / "a")
+        head = s3.head_object(Bucket=bucket, Key="a")
+        recorded[head["ServerSideEncryption"]] = head.get("SSEKMSKeyId", "")
+        assert store.read("a") == body
+    assert recorded == {"AES256": "", "aws:kms": "arn:aws:kms:us-east-1:1:key/k"}
+
+
+@pytest.mark.parametrize("body", [b"bytes", LARGE], ids=["one request", "in parts"])
+def test_bytes_that_are_not_those_that_were_put_are_noticed(bucket: str, s3: Any, tmp_path: Path, body: bytes) -> None:
+    (tmp_path / "a").write_bytes(body)
+    store = open_store(f"s3://{bucket}")
+    store.write("a", tmp_path / "a")
+    told = s3.head_object(Bucket=bucket, Key="a")["Metadata"]
+    s3.put_object(Bucket=bucket, Key="a", Body=body[::-1], Metadata=told)
+    with pytest.raises(Tampered, match=r"that it was put with\. Find out who changed the store"):
+        store.read("a")
+    with pytest.raises(Tampered, match="that it was put with"), store.opened("a"):
+        pass
+
+
 @pytest.mark.parametrize("versions", [True, False], ids=["with versions", "without"])
 def test_the_sources_digest_follows_the_bucket(bucket: str, s3: Any, tmp_path: Path, versions: bool) -> None:
     if not versions:
