@@ -161,12 +161,14 @@ class Bench:
         began = time.monotonic()
         each_of(self.changed, lambda name: at.update({name: self._patch(name, workers=2)}))
         wait_until(lambda: set(self.changed) <= set(self.watch.came), deadline_s=LONG_S, what="the canaries")
+        first = self.operator.process.cpu_s() - used
         ended(self.plane, self.operator, self.size + len(self.changed))
         seconds, count = time.monotonic() - began, len(self.changed)
         asked = of_kubernetes(self.operator.requests() - before)
         self.operator.process.mib()
         return {
             **spread([self.watch.came[name] - at[name] for name in self.changed], "canary"),
+            "canary_cpu_s": first / count,
             "rollouts_s": seconds,
             "requests_per_rollout": sum(asked.values()) / count,
             "writes_per_rollout": sum(n for (verb, _), n in asked.items() if verb in WRITES) / count,

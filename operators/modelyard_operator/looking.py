@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import NamedTuple
 
 import structlog
 
@@ -17,14 +18,25 @@ from modelyard_operator.index import Index
 from modelyard_operator.lease import check
 from modelyard_operator.metrics import Metrics
 from modelyard_operator.registries import Registries
-from modelyard_operator.telling import Events, Told
+from modelyard_operator.telling import Events, Note, Told
 
 SETTLING_S = 0.2
 """When to come back where the registry's first poll is under way."""
+AT_ONCE = 8
+"""Looks in one turn, where each wants the next one at once."""
+OWED_S = 2.0
+"""So long what nobody waits for may be left for later while others wait."""
 BESIDE_S = 30.0
 """When to come back to what is at rest but for something beside the rollout, such as a kind that is not installed."""
 
 log = structlog.get_logger()
+
+
+class _Owed(NamedTuple):
+    """What a key is owed: since when, and what is to be told of it."""
+
+    since: float
+    notes: list[Note]
 
 
 class Fenced:
@@ -71,6 +83,7 @@ class Looking:
         self._world, self._queue, self._index, self._registries = world, queue, index, registries
         self._events, self._metrics, self._leading = events, metrics, leading
         self._then, self._clock = then, clock
+        self._owed: dict[str, _Owed] = {}
 
     def work(self) -> None:
         """Look at what is due, until the queue is closed."""
@@ -95,27 +108,56 @@ class Looking:
             self._metrics.looked(result, seconds=time.monotonic() - began, waited=began - taken.since)
 
     def _turn(self, key: str) -> str:
-        if not self._leading():
-            self._queue.done(key, after_s=None)  # who leads next looks at everything
+        """Look until there is something to wait for: who comes first gets its canary first."""
+        for left in reversed(range(AT_ONCE)):
+            if not self._leading():
+                self._owed.pop(key, None)
+                self._queue.done(key, after_s=None)  # who leads next looks at everything
+                return "ok"
+            after_s = self._look(key)
+            trouble = self._world.troubles.get(key)
+            if trouble is not None and not trouble.beside:
+                self._queue.failed(key)
+                return "trouble"
+            if left and after_s is not None and after_s <= 0:
+                continue
+            self._queue.done(key, after_s=after_s)
             return "ok"
+        raise AssertionError("the last look returns")
+
+    def _look(self, key: str) -> float | None:
+        """Look once; gives the seconds until the next look."""
         wish = self._world.records.deployment(key)
         registry = "" if wish is None else f"{wish.metadata.namespace}/{wish.spec.model.registry_ref.name}"
         if wish is not None and not self._registries.settled(registry):
-            self._queue.done(key, after_s=SETTLING_S)
-            return "ok"
+            return SETTLING_S
         told = Told(self._world.records, key, wish)
         followed = Fenced(self._registries.followed(registry), self._leading)
         world = replace(self._world, records=told, registry=followed)
-        now = self._clock()
-        again = look(world, key, now=now, then=self._then)
-        self._events.tell(key, told.notes, now=now)
+        now, spare = self._clock(), self._spare(key)
+        again = look(world, key, now=now, then=self._then if spare else None)
+        owed = self._owed.pop(key, None) or _Owed(time.monotonic(), [])
+        owed.notes.extend(told.notes)
+        if wish is None:
+            self._events.tell(key, owed.notes, now=now)
+            if self._index.entry(MODEL_DEPLOYMENT, key) is None:
+                self._queue.forget(key)
+            return None if again is None else max(0.0, again - now)
+        at_once = again is not None and again <= now
+        if spare and not at_once:
+            self._events.tell(key, owed.notes, now=now)
+        else:
+            self._owed[key] = owed
+            again = min(now + OWED_S, now + OWED_S if again is None else again)
         trouble = world.troubles.get(key)
-        if trouble is not None and not trouble.beside:
-            self._queue.failed(key)
-            return "trouble"
-        if trouble is not None and again is None:
+        if trouble is not None and trouble.beside and again is None:
             again = now + BESIDE_S
-        self._queue.done(key, after_s=None if again is None else max(0.0, again - now))
-        if wish is None and self._index.entry(MODEL_DEPLOYMENT, key) is None:
-            self._queue.forget(key)
-        return "ok"
+        return None if again is None else max(0.0, again - now)
+
+    def _spare(self, key: str) -> bool:
+        """Whether there is time for what nobody waits for: what surrounds the arms, and Events.
+
+        While other keys are due it is owed, for `OWED_S` at most: an arm's Deployment comes before another's budget.
+        """
+        owed = self._owed.get(key)
+        return self._queue.age_s() <= 0 or (owed is not None and time.monotonic() - owed.since >= OWED_S)

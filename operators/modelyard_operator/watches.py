@@ -263,12 +263,27 @@ def settings() -> kopf.OperatorSettings:
     """Kopf's settings: it posts nothing, and a connection that is dead without a word is noticed."""
     made = kopf.OperatorSettings()
     made.posting.enabled = False
+    made.persistence.diffbase_storage = _Nothing()
     made.scanning.disabled = True  # our kinds are there before the operator is; a watch that they lose is a dead one
     made.watching.server_timeout = DEADLINE_S
     made.watching.client_timeout = DEADLINE_S + SILENCE_S
     made.watching.connect_timeout = 10.0
     made.networking.request_timeout = 30.0
     return made
+
+
+class _Nothing(kopf.DiffBaseStorage):
+    """What kopf keeps to tell handlers what changed. Ours ask nobody, and each object would be copied whole twice."""
+
+    def build(self, **_: Any) -> Any:
+        """Nothing matters."""
+        return {}
+
+    def fetch(self, **_: Any) -> None:
+        """Nothing was kept."""
+
+    def store(self, **_: Any) -> None:
+        """Nothing is kept."""
 
 
 def _telling(seen: Seen, kind: Kind, store: Store | None) -> Callable[..., Any]:

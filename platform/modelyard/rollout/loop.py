@@ -63,6 +63,8 @@ def look(world: World, key: str, *, now: float, then: Then | None = None) -> flo
         world.troubles[key] = Trouble(message=str(error), refused=isinstance(error, BadInput))
         return now + AGAIN_S
     told = world.troubles.pop(key, None)
+    if then is None and told is not None and told.beside:
+        trouble = told  # it was not tried again
     if trouble is not None:
         world.troubles[key] = trouble
     if told == trouble:
@@ -95,9 +97,10 @@ def observe(world: World, key: str, now: float) -> Observation | None:
         return None
     arms = world.arms.arms(key)
     weights = world.router.weights(key)
-    counts = world.counters.counts(key)
     target = _target(world, wish.spec.model)
     history = past(world.records.rollouts(key), wish, target)
+    trusted = {} if history.stable is None else {history.stable.arm}
+    counts = world.counters.counts(key) if arms.keys() - trusted else {}  # of stable alone nothing is asked
     memory = world.memory.get(key, Memory())
     seen = Observation(
         now=now,

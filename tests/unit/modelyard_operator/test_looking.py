@@ -12,6 +12,7 @@ from tests.fakes.world import KEY, MODEL, FakeWorld
 
 from modelyard.errors import Unavailable
 from modelyard.kube.port import EVENT, MODEL_DEPLOYMENT
+from modelyard.processes import wait_until
 from modelyard.rollout import commands
 from modelyard.spec.deployment import ModelDeployment
 from modelyard.spec.metadata import Metadata
@@ -103,6 +104,56 @@ def test_a_version_is_rolled_out_by_workers_as_by_the_loop(it: FakeWorld, shell:
     shell.run()
     assert it.stable == "2"
     assert it.attempt.status.phase is Phase.FAILED
+
+
+def test_a_move_of_the_alias_makes_the_canary_in_one_turn(it: FakeWorld, shell: Shell) -> None:
+    """A hundred that change at once are worked off one after the other, not all half-way."""
+    shell.run()
+    it.version("2")
+    it.alias("2")
+    shell.poll()
+    shell.look()
+    assert it.arm_of("2") in it.arms.arms(KEY)
+
+
+def test_what_nobody_waits_for_is_left_for_later_while_others_are_due(it: FakeWorld, shell: Shell) -> None:
+    shell.run()
+    kept: list[str] = []
+    shell.looking._then = lambda key, _spec: kept.append(key)
+    it.version("2")
+    it.alias("2")
+    shell.poll()
+    shell.queue.wake("default/another")
+    shell.queue.wake(KEY, after_s=-1.0, forgive=True)
+    taken = shell.queue.take()
+    assert taken is not None
+    assert taken.key == KEY
+    told = len(shell.events)
+    shell.looking.turn(taken)
+    assert it.arm_of("2") in it.arms.arms(KEY)
+    assert (len(shell.events), kept) == (told, [])
+    shell.queue.forget("default/another")
+    shell.look()
+    assert ("Normal", "RolloutCreated") in shell.events[told:]
+    assert kept == [KEY]
+
+
+def test_what_is_owed_is_not_owed_for_ever(it: FakeWorld, shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    shell.run()
+    monkeypatch.setattr("modelyard_operator.looking.OWED_S", 0.01)
+    kept: list[str] = []
+    shell.looking._then = lambda key, _spec: kept.append(key)
+
+    def kept_although_another_waits() -> bool:
+        shell.queue.wake("default/another")
+        shell.queue.wake(KEY, after_s=-1.0, forgive=True)
+        taken = shell.queue.take()
+        assert taken is not None
+        shell.looking.turn(taken)
+        return kept == [KEY]
+
+    assert not kept_although_another_waits()
+    wait_until(kept_although_another_waits, deadline_s=10.0, what="what is owed")
 
 
 def test_people_read_what_happened_once(it: FakeWorld, shell: Shell) -> None:

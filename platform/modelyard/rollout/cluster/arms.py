@@ -113,7 +113,7 @@ class KubeArms:
         namespace, name = _split(key)
         owner = self._owner(namespace, name)
         side = render.side_of(owner, arm)
-        before = self._at(side, namespace, arm.expected)
+        before = self._at(side, arm.expected)
         if before is None:
             after = self._made(side, arm)
         elif (asked(before), annotation(before, ROLLOUT_ANNOTATION)) == (arm.replicas, arm.rollout):
@@ -185,7 +185,7 @@ class KubeArms:
     def _revision(self, side: Side, arm: EnsureArm) -> Object:
         """The arm's frozen template; rendered where there is none."""
         namespace = side.owner["metadata"]["namespace"]
-        found = self._kube.get(CONTROLLER_REVISION, namespace, side.name)
+        found = self._found(CONTROLLER_REVISION, side)
         if found is not None:
             return found
         registry = self._registry(namespace, arm.serving.model.registry_ref.name)
@@ -303,8 +303,13 @@ class KubeArms:
         wanted = {name_of(each) for each in self._seen.get(key, {}).values()}
         return {each for each in wanted if any(each not in names for names in there)}
 
-    def _at(self, side: Side, namespace: str, expected: str) -> Object | None:
-        found = self._kube.get(DEPLOYMENT, namespace, side.name)
+    def _found(self, kind: Kind, side: Side) -> Object | None:
+        """The arm's object of a kind. Listed, since a cache knows for sure that nothing with our labels is there."""
+        listed = self._kube.list(kind, namespace=namespace_of(side.owner), labels=side.selector).items
+        return next((each for each in listed if name_of(each) == side.name), None)
+
+    def _at(self, side: Side, expected: str) -> Object | None:
+        found = self._found(DEPLOYMENT, side)
         if found is None and not expected:
             return None
         if found is None:
@@ -314,7 +319,7 @@ class KubeArms:
 
     def _fresh(self, side: Side, seen: Object) -> Object:
         """The Deployment as it is now: what controllers said of it meanwhile is no conflict, what others did is."""
-        now = self._at(side, namespace_of(seen), version_of(seen))
+        now = self._at(side, version_of(seen))
         assert now is not None
         return now
 

@@ -34,7 +34,8 @@ def decide(seen: Observation) -> Decision:
         plan = steady.plan(now)
     else:
         plan = PHASES[now.attempt.status.phase](now)
-    said = status.recorded(seen, plan.attempt)
+    at_once = plan.again is not None and plan.again <= seen.now and not seen.trouble
+    said = () if at_once else status.recorded(seen, plan.attempt)  # what is over in a moment need not be told
     acts = (*plan.first, *_recorded(seen, plan), *plan.acts)
     # What could not be done the last time may fail again, and then nobody would read why.
     intents = (*said, *acts) if seen.trouble else (*acts, *said)
