@@ -102,6 +102,19 @@ def test_a_report_comes_back_as_it_was_registered(world: World, tmp_path: Path, 
         world.registry.report(made, "evidence.json", tmp_path / "into")
 
 
+def test_a_report_that_comes_later_is_kept_beside_the_others(world: World, tmp_path: Path, model: str) -> None:
+    made = world.registry.register(candidate(tmp_path, model))
+    for text in ("<svg>1</svg>", "<svg>2</svg>"):
+        (tmp_path / "canary.svg").write_text(text)
+        world.registry.keep(made, {"canary.svg": str(tmp_path / "canary.svg")})
+    assert world.registry.report(made, "canary.svg", tmp_path / "into").read_text() == "<svg>2</svg>"
+    assert world.registry.report(made, "evaluate.json", tmp_path / "into").read_text() == "{}"
+    assert world.registry.fetch(made, tmp_path / "into").read_bytes() == b"archive"
+    gone = replace(made, version="5", source="models:/m-00000000000000000000000000000000")
+    with pytest.raises(BadInput, match="Version 5"):
+        world.registry.keep(gone, {"canary.svg": str(tmp_path / "canary.svg")})
+
+
 def test_promote_moves_an_alias_from_wherever_it_was(world: World, tmp_path: Path, model: str) -> None:
     for at, content in enumerate((b"one", b"two")):
         world.registry.register(candidate(tmp_path / str(at), model, content))

@@ -93,6 +93,13 @@ class FakeRegistry(PlainRegistry):
         (into / name).write_bytes(kept[name])
         return into / name
 
+    def keep(self, version: Version, reports: Mapping[str, str]) -> None:
+        self._there()
+        kept = self._reports.get((version.model, version.version))
+        if kept is None:
+            raise BadInput(f"Version {version.version} of {version.model} is not there", do="name another")
+        kept |= {name: Path(path).read_bytes() for name, path in reports.items()}
+
     # what others do behind our back
 
     def delete(self, model: str, version: str) -> None:

@@ -5,6 +5,7 @@ one version by agreement: each writer creates, looks again, and gives way to the
 """
 
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -128,6 +129,19 @@ class MLflowRegistry:
                 f"Version {version.version} of {version.model} has no {name}", do="name a version of a newer run"
             )
         return found
+
+    def keep(self, version: Version, reports: Mapping[str, str]) -> None:
+        """Keep further reports with a version, name → path; of an equal name the last one stays."""
+        model_id = version.source.removeprefix("models:/")
+        with self._asking():
+            if self._named(lambda: self._client.get_logged_model(model_id)) is None:
+                raise BadInput(f"Version {version.version} of {version.model} has no place for reports",
+                               do="name a version that a run registered")  # fmt: skip
+            with scratch(Path(tempfile.gettempdir()) / "modelyard-reports") as folder:
+                (folder / REPORTS).mkdir()
+                for name, path in reports.items():
+                    shutil.copyfile(path, folder / REPORTS / name)
+                self._client.log_model_artifacts(model_id, str(folder))
 
     # what killed registrations left
 

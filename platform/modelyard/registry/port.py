@@ -92,6 +92,13 @@ class Registry(Followed, Protocol):
             BadInput: the version has no archive.
         """
 
+    def keep(self, version: Version, reports: Mapping[str, str]) -> None:
+        """Keep further reports with a version, name → path; of an equal name the last one stays.
+
+        Raises:
+            BadInput: the version is not there, or no run registered it.
+        """
+
 
 class Recorded(Protocol):
     """What explaining earlier decisions asks of a registry."""

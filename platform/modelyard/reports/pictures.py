@@ -1,16 +1,17 @@
 """Verdicts and plots of the report as files of their own, for where files are looked at: MLflow's artifacts.
 
-Only what a run knows when its version is registered; the canary's plot comes later, in `modelyard report` and
-`modelyard rollout explain`.
+What a run knows when its version is registered, and the canary's plot when its attempt has ended.
 """
 
 from collections.abc import Mapping
 
-from modelyard.reports import plots
+from modelyard.reports import canary, plots
 from modelyard.reports.html import render
 from modelyard.reports.view import RunView
+from modelyard.spec.rollout import ModelRollout
 
 VERDICTS = "gates.html"
+CANARY = "canary.svg"
 
 
 def pictures(view: RunView) -> Mapping[str, str]:
@@ -25,3 +26,9 @@ def pictures(view: RunView) -> Mapping[str, str]:
     if pareto is not None:
         made["pareto.svg"] = pareto
     return made
+
+
+def canary_pictures(attempt: ModelRollout) -> Mapping[str, str]:
+    """The weights and the evidence over time beside the bounds that decided; nothing where nothing was recorded."""
+    drawn = canary.weights_and_evidence(attempt)
+    return {} if drawn is None else {CANARY: drawn}

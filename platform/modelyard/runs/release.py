@@ -1,10 +1,12 @@
 """The second half of a run's way: a tried archive becomes a version, and the version is brought into traffic."""
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from modelyard.errors import ModelyardError
 from modelyard.evaluation.report import EvaluationReport
 from modelyard.packaging.packed import Package
 from modelyard.registry.port import Candidate, Registry, Version
@@ -16,6 +18,7 @@ from modelyard.runs.rollout import deployment_key, deployment_spec, refused_by, 
 from modelyard.runs.stages import Stage
 from modelyard.runs.walk import Result, Walk
 from modelyard.spec.project import ModelProject
+from modelyard.spec.rollout import ModelRollout
 from modelyard.storage.atomic import digest_file, write_text
 from modelyard.training.job import Tracking
 from modelyard.verdict import Verdict
@@ -166,8 +169,18 @@ class Release:
             if attempt:
                 walk.keep(rollout=attempt.metadata.name)
             told = verdict.message if stage is Stage.ROLLOUT else f"ended as {verdict.outcome}"
+            if attempt and stage is Stage.SETTLE:
+                self.keep_pictures(version, attempt)
             walk.note(stage, began=began, message=told, verdict=verdict)
         let_through(verdict, None)
+
+    def keep_pictures(self, version: Version, attempt: ModelRollout) -> None:
+        """Put the canary's plot beside the version's other pictures. The rollout has ended, with it or without."""
+        from modelyard.reports.pictures import canary_pictures  # noqa: PLC0415 - imports matplotlib
+
+        with suppress(ModelyardError):
+            if made := _written(self.walk, canary_pictures(attempt)):
+                self.services.registry().keep(version, made)
 
 
 def pictures_of(walk: Walk) -> dict[str, str]:
@@ -175,7 +188,11 @@ def pictures_of(walk: Walk) -> dict[str, str]:
     from modelyard.reports.pictures import pictures  # noqa: PLC0415 - imports matplotlib
     from modelyard.runs.report import view_of  # noqa: PLC0415
 
-    folder, made = walk.state / "runs" / walk.run.id, pictures(view_of(walk.state, walk.run))
+    return _written(walk, pictures(view_of(walk.state, walk.run)))
+
+
+def _written(walk: Walk, made: Mapping[str, str]) -> dict[str, str]:
+    folder = walk.state / "runs" / walk.run.id
     for name, text in made.items():
         write_text(folder / name, text)
     return {name: str(folder / name) for name in made}
