@@ -19,7 +19,9 @@ TESTS = {
     "statistics": ["tests/unit/statistics"],
     "evaluation": ["tests/unit/evaluation/test_rules.py", "tests/unit/evaluation/test_gate_beside.py",
                    "tests/unit/evaluation/test_gate.py", "tests/unit/evaluation/test_scores.py",
-                   "tests/unit/evaluation/test_metrics.py", "tests/unit/evaluation/test_parts.py"],
+                   "tests/unit/evaluation/test_metrics.py", "tests/unit/evaluation/test_parts.py",
+                   "tests/unit/evaluation/test_stream.py"],
+    "runs": ["tests/unit/runs/test_unlearnt.py"],
 }  # fmt: skip
 
 

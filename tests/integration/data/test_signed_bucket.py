@@ -87,8 +87,8 @@ SMALL, LARGE = b"bytes" * 1000, os.urandom(9_000_000)
 
 @pytest.fixture(scope="module")
 def between(endpoint: str) -> Iterator[tuple[Faulty, S3Store]]:
-    """What stands before the server, and a store that reaches it there; it asks twice, and waits half a second."""
-    quick = Config(connect_timeout=2, read_timeout=0.5, retries={"total_max_attempts": 2, "mode": "standard"})
+    """What stands before the server, and a store that reaches it there; it asks twice, and waits two seconds."""
+    quick = Config(connect_timeout=2, read_timeout=2, retries={"total_max_attempts": 2, "mode": "standard"})
     with faulty(endpoint) as made, pytest.MonkeyPatch.context() as patch:
         for name, value in variables(made.endpoint).items():
             patch.setenv(name, value)
