@@ -140,8 +140,9 @@ class Project:
             with explained(self.state):
                 asked = remote or self._laptop(walk)
                 services = Services(
-                    registry=asked.registry, records=asked.records, tracking=asked.tracking, alive=asked.alive
-                )
+                    registry=asked.registry, records=asked.records, tracking=asked.tracking, alive=asked.alive,
+                    own=not remote,
+                )  # fmt: skip
                 way = Way(walk=walk, project=self.spec, base=self.folder, code=code, services=services)
                 (replace(way, trainer=trainer) if trainer else way).to_live_traffic()
         except UntilReached:

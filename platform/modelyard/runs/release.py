@@ -43,6 +43,8 @@ class Services:
     """None: what the alias names is rolled out elsewhere."""
     tracking: Callable[[], Tracking | None]
     alive: Callable[[], bool]
+    own: bool = False
+    """Whether the registry is the project's own, in which nothing but its runs registers."""
 
 
 def let_through(verdict: Verdict, value: T) -> T:

@@ -116,7 +116,7 @@ class Way:
         """
         walk, services = self.walk, self.services
         judged = walk.until is None or walk.until.place >= Stage.GATE.place
-        if judged and (walk.registered_before or services.records() is None):
+        if judged and (walk.registered_before or not services.own):
             classes = data.value.facts.get("classes") or ()
             check_learnt(services.registry(), self.project, classes, into=walk.state / "champions")
 

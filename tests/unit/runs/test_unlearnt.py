@@ -108,10 +108,9 @@ def way(tmp_path: Path, *, registered: str | None, until: Stage | None = None, s
         state=tmp_path, journal=journal, run=journal.begin(asked, "sha256:c"), observer=Silent(), first=None,
         until=until,
     )  # fmt: skip
-    records: Any = None if shared else object()
     services = Services(
         registry=Registry,  # type: ignore[arg-type]
-        records=lambda: records, tracking=lambda: None, alive=lambda: False,
+        records=never, tracking=never, alive=never, own=not shared,
     )  # fmt: skip
     return Way(walk=walk, project=asked, base=tmp_path, code=None, services=services, trainer=never)  # type: ignore[arg-type]
 
