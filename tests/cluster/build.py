@@ -67,6 +67,7 @@ BINARIES: Final[Mapping[str, Binary]] = {
     "ctr": Binary("containerd", "github.com/containerd/containerd/v2/cmd/ctr"),
     "coredns": Binary("coredns", "github.com/coredns/coredns"),
     "envoy-gateway": Binary("gateway", "github.com/envoyproxy/gateway/cmd/envoy-gateway"),
+    "metrics-server": Binary("metrics", "sigs.k8s.io/metrics-server/cmd/metrics-server"),
     "pause": Binary("pause", "modelyard.dev/tests/cluster/pause"),
 }
 DEFINITIONS: Final[Mapping[str, str]] = {

@@ -107,7 +107,8 @@ def daemons(home: Path, programs: Mapping[str, Path]) -> tuple[Daemon, ...]:
             f"--authorization-kubeconfig={manager}", "--leader-elect=false", "--bind-address=127.0.0.1",
             f"--service-account-private-key-file={home / 'accounts.key'}", "--use-service-account-credentials=false",
             f"--root-ca-file={home / 'certificates' / 'apiserver.crt'}", "--profiling=false",
-            "--horizontal-pod-autoscaler-sync-period=5s", "--node-monitor-grace-period=60s",
+            "--horizontal-pod-autoscaler-sync-period=5s", "--horizontal-pod-autoscaler-downscale-stabilization=15s",
+            "--node-monitor-grace-period=60s",
         )),
         Daemon("kube-scheduler", (
             programs["kube-scheduler"], f"--kubeconfig={scheduler}", f"--authentication-kubeconfig={scheduler}",

@@ -45,7 +45,9 @@ def write_image(name: str, archive: Path, files: Mapping[str, Path], *, command:
             layer.add(source, arcname=place, filter=_plain)
     layer_bytes = packed.getvalue()
     rootfs = {"type": "layers", "diff_ids": [_digest(layer_bytes)]}
-    config = _json({"architecture": ARCHITECTURE, "os": "linux", "config": {"Cmd": list(command)}, "rootfs": rootfs})
+    config = _json(
+        {"architecture": ARCHITECTURE, "os": "linux", "config": {"Entrypoint": list(command)}, "rootfs": rootfs}
+    )
     manifest = _json({
         "schemaVersion": 2,
         "mediaType": _MANIFEST,

@@ -21,7 +21,7 @@ AWAY_S = 120.0
 
 def test_one_server_may_be_evicted_and_the_second_is_refused(site: Site, timed: Timed, traffic: Traffic) -> None:
     began = time.monotonic()
-    first, second = (each["metadata"]["name"] for each in site.servers() if is_ready(each))
+    first, second = site.wait(lambda: both(site), "two servers")
     with timed.part("one server evicted until two are ready"):
         evict(site, first)
         with pytest.raises(AssertionError, match="disruption budget"):
@@ -39,7 +39,7 @@ def test_a_killed_worker_comes_back_and_its_container_goes_on(site: Site, timed:
         site.wait(lambda: not all(map(is_ready, site.servers())), "the loss seen", deadline_s=60)
         site.wait(lambda: all(map(is_ready, site.servers())), "all servers ready")
 
-    assert restarts(site) == before
+    assert restarts(site).items() <= before.items()
     assert not traffic.failures(began), traffic.failures(began)[:5]
 
 
@@ -113,11 +113,34 @@ def test_the_operator_is_upgraded_in_the_middle_of_a_canary(
     assert not traffic.failures(began), traffic.failures(began)[:5]
 
 
+def test_the_autoscaler_follows_the_load_and_no_request_fails(site: Site, timed: Timed, traffic: Traffic) -> None:
+    began = time.monotonic()
+    with timed.part("metrics-server"):
+        stage.install_metrics(site)
+    scaling = {"minReplicas": 2, "maxReplicas": 4, "metric": {"type": "CPU", "cpu": {"averageUtilization": 100}}}
+    change = [{"op": "remove", "path": "/spec/replicas"}, {"op": "add", "path": "/spec/autoscaling", "value": scaling}]
+    site.kubectl("patch", "modeldeployment", "digits", "-n", TEAM, "--type=json", "-p", json.dumps(change))
+    with timed.part("from two servers to four under load"):
+        traffic.pace(60.0)
+        site.wait(lambda: sum(map(is_ready, site.servers())) == 4, "four servers")
+    with timed.part("from four servers to two after it"):
+        traffic.pace(2.0)
+        site.wait(lambda: len(site.servers()) == 2, "two servers", deadline_s=360)
+
+    assert not traffic.failures(began), traffic.failures(began)[:5]
+
+
 def asked(site: Site, version: str) -> int:
     """The share that the newest attempt asks for its version."""
     attempt = site.rollouts()[-1]
     shares = (attempt.get("status") or {}).get("weights", {}).get("asked", {})
     return int(shares.get(attempt["spec"]["arm"], 0)) if attempt["spec"]["version"] == version else 0
+
+
+def both(site: Site) -> tuple[str, ...]:
+    """Names of the servers, once they are two, ready both; those of an earlier version may be on their way out."""
+    found = tuple(each["metadata"]["name"] for each in site.servers() if is_ready(each))
+    return found if len(found) == len(site.servers()) == 2 else ()
 
 
 def evict(site: Site, pod: str) -> None:

@@ -101,8 +101,9 @@ class Site:
         return mine[-1] if phase in ("Successful", "Failed") else None
 
     def servers(self) -> list[dict[str, Any]]:
-        """Pods that serve."""
-        return self.items("pods", "-n", TEAM, "-l", "modelyard.dev/deployment=digits")
+        """Pods that serve, but for those that are about to end."""
+        found = self.items("pods", "-n", TEAM, "-l", "modelyard.dev/deployment=digits")
+        return [each for each in found if "deletionTimestamp" not in each["metadata"]]
 
     def wait(self, check: Callable[[], T | None], what: str, *, deadline_s: float = 240) -> T:
         """Wait for a condition; on failure the message shows what the cluster says."""

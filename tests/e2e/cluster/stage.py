@@ -81,10 +81,14 @@ def load_images(site: Site, timed: Timed) -> None:
         made += [images.envoy(), images.mlflow()]
     with timed.part("import of images"):
         for archive in made:
-            mark = machine.home() / f"{archive.name}.imported"
-            if not mark.exists():
-                images.load(archive)
-                mark.touch()
+            _load(archive)
+
+
+def _load(archive: Path) -> None:
+    mark = machine.home() / f"{archive.name}.imported"
+    if not mark.exists():
+        images.load(archive)
+        mark.touch()
 
 
 def install_gateway(site: Site, timed: Timed) -> None:
@@ -100,6 +104,18 @@ def install_gateway(site: Site, timed: Timed) -> None:
             (chart / "values.yaml").write_text(values)
             site.install(chart, "eg", ENVOY, {})
         site.apply(Path("gateway.yaml"))
+
+
+def install_metrics(site: Site) -> None:
+    """metrics-server, by its own chart from its own Go module. A cluster that was given has its own."""
+    if not site.ours:
+        return
+    build.build(("metrics-server",))
+    program = {"metrics-server": build.place("metrics-server")}
+    _load(images.small("modelyard.test/metrics-server:1", program, command=("/metrics-server",)))
+    chart = build.module("metrics", "sigs.k8s.io/metrics-server") / "charts" / "metrics-server"
+    image = {"repository": "modelyard.test/metrics-server", "tag": "1", "pullPolicy": "Never"}
+    site.install(chart, "metrics-server", "kube-system", {"image": image, "args": ["--kubelet-insecure-tls"]})
 
 
 def install_stores(site: Site, timed: Timed) -> None:

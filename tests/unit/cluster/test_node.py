@@ -26,7 +26,7 @@ def test_an_image_of_files_is_a_layout_whose_digests_fit(tmp_path: Path) -> None
         if name.startswith("blobs/"):
             assert hashlib.sha256(content).hexdigest() == Path(name).name
     config = json.loads(blobs[f"blobs/sha256/{json.loads(blobs[_blob(manifest)])['config']['digest'][7:]}"])
-    assert config["config"]["Cmd"] == ["/program"]
+    assert config["config"]["Entrypoint"] == ["/program"]
 
 
 def test_the_same_files_make_the_same_image(tmp_path: Path) -> None:
