@@ -40,6 +40,19 @@ def aligned(candidate: EvaluationReport, champion: EvaluationReport) -> Evaluati
     return moved
 
 
+def refuse_unlearnt(against: str, classes: Sequence[str]) -> None:
+    """Refuse a comparison with a version that is wrong on classes because it never learnt them: that is no merit.
+
+    Raises:
+        BadInput: there are such classes.
+    """
+    if classes:
+        raise BadInput(
+            f"{against} never learnt {', '.join(classes)}, so that the candidate cannot be compared with it",
+            do="leave the comparison out for the version that adds a class (atLeast can judge it), then put it back",
+        )
+
+
 def _reordered(report: EvaluationReport, order: Sequence[int]) -> EvaluationReport:
     """The same report with its examples in another order. Latencies and the recipe's own resamples stay as they are."""
     if list(order) == list(range(len(order))):

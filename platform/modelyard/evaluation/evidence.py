@@ -39,6 +39,8 @@ class Beside:
     """By the golden set's name."""
     folds: Mapping[str, Folds] = field(default_factory=dict)
     """By `folds_key`."""
+    champion_folds: Mapping[str, Folds | Verdict] = field(default_factory=dict)
+    """The champion's, as its own gate recorded them; or why there are none. Of equal splits they are the same parts."""
 
 
 @record

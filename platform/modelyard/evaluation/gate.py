@@ -8,8 +8,9 @@ from typing import NamedTuple
 import numpy as np
 
 from modelyard.errors import BadInput
-from modelyard.evaluation.align import aligned, with_classes
+from modelyard.evaluation.align import aligned, refuse_unlearnt, with_classes
 from modelyard.evaluation.evidence import Beside, Golden, folds_key
+from modelyard.evaluation.folded import folded, paired_folds
 from modelyard.evaluation.measure import (
     Rows,
     apart,
@@ -17,17 +18,15 @@ from modelyard.evaluation.measure import (
     discordant_pairs,
     gives,
     measured,
-    point,
     variance,
 )
 from modelyard.evaluation.metrics import ALIASES
 from modelyard.evaluation.report import EvaluationReport, Metric
-from modelyard.evaluation.rules import Answer, Sides, check, decide, no_regression
+from modelyard.evaluation.rules import WITHIN, Answer, Sides, cannot, check, decide, no_regression, not_recorded
 from modelyard.evaluation.scores import hits
 from modelyard.record import record
-from modelyard.spec.gates import CrossValidation, GateRule, metric_of
+from modelyard.spec.gates import CrossValidation, GateRule, comparisons, metric_of
 from modelyard.statistics.paired import holm
-from modelyard.statistics.repeated import corrected_t
 from modelyard.verdict import Outcome, Reason, Verdict
 
 NO_METRIC = Metric(value=float("nan"), low=float("nan"), high=float("nan"))
@@ -189,7 +188,7 @@ def _result(rule: GateRule, part: _Part, case: _Case) -> RuleResult:
     mine = measured(candidate, name, rows=rows, confidence=rule.confidence)
     theirs = gap = pairs = None
     if other is not None and not gives(other, name):
-        missing = _cannot(f"the report of {against} has no {name}, so there is nothing to compare with")
+        missing = cannot(f"the report of {against} has no {name}, so there is nothing to compare with")
     elif other is not None:
         theirs = measured(other, name, rows=rows, confidence=rule.confidence)
         gap = difference(candidate, other, name, rows=rows, confidence=rule.confidence)
@@ -208,24 +207,11 @@ def _result(rule: GateRule, part: _Part, case: _Case) -> RuleResult:
     return _decided(rule, sides, slice_=part.value)
 
 
-def refuse_unlearnt(against: str, classes: Sequence[str]) -> None:
-    """Refuse a comparison with a version that is wrong on classes because it never learnt them: that is no merit.
-
-    Raises:
-        BadInput: there are such classes.
-    """
-    if classes:
-        raise BadInput(
-            f"{against} never learnt {', '.join(classes)}, so that the candidate cannot be compared with it",
-            do="leave the comparison out for the version that adds a class (atLeast can judge it), then put it back",
-        )
-
-
 def _other(rule: GateRule, case: _Case) -> tuple[EvaluationReport | None, str, Verdict | None]:
     """What a rule compares with on the test split: the report, its name, and why it is not there."""
     if rule.not_worse_than_anchor is not None:
         version = rule.not_worse_than_anchor.version
-        anchor = case.beside.anchors.get(version, _not_recorded(f"version {version} on this test split"))
+        anchor = case.beside.anchors.get(version, not_recorded(f"version {version} on this test split"))
         if isinstance(anchor, Verdict):
             return None, f"version {version}", anchor
         return anchor, f"version {version}", None
@@ -323,14 +309,10 @@ def _cross_validated(rule: GateRule, asked: CrossValidation, case: _Case) -> Rul
     folds, name = case.beside.folds.get(folds_key(asked)), _name(rule)
     if folds is None:
         return without(rule, f"a cross-validation of {asked.folds} folds, {asked.repeats} times")
-    values = [point(report, name) for report in folds.reports]
-    better = measured(folds.reports[0], name).better
-    bounds = corrected_t(values, folds.test_to_train, rule.confidence)
-    method = f"{asked.folds} folds × {asked.repeats}, corrected t"
-    mean = Metric(value=sum(values) / len(values), low=bounds.low, high=bounds.high, better=better, method=method)
-    examples = sum(report.examples for report in folds.reports) // asked.repeats
-    advice = "more examples or repeats would tell more"
-    return _decided(rule, Sides(candidate=mean, examples=examples, advice=advice))
+    if comparisons(rule)[0] in WITHIN or (case.champion is None and case.missing is None):
+        return _decided(rule, folded(folds, asked, name, rule.confidence))
+    champion = case.missing or case.beside.champion_folds.get(folds_key(asked))
+    return _decided(rule, paired_folds(folds, champion, asked, name, rule.confidence))
 
 
 def _golden(rule: GateRule, case: _Case) -> RuleResult:
@@ -373,7 +355,7 @@ def _lost(golden: Golden, champion: EvaluationReport) -> tuple[list[str], int]:
 
 def without(rule: GateRule, what: str) -> RuleResult:
     """What comes of a rule whose evidence was not kept: it cannot be said to pass."""
-    return RuleResult(rule=rule, verdict=_not_recorded(what), candidate=NO_METRIC, examples=0)
+    return RuleResult(rule=rule, verdict=not_recorded(what), candidate=NO_METRIC, examples=0)
 
 
 def _decided(rule: GateRule, sides: Sides, *, slice_: str | None = None) -> RuleResult:
@@ -396,14 +378,6 @@ def _decided(rule: GateRule, sides: Sides, *, slice_: str | None = None) -> Rule
 
 def _name(rule: GateRule) -> str:
     return ALIASES.get(metric_of(rule), metric_of(rule))
-
-
-def _cannot(message: str, reason: Reason = Reason.CHAMPION_UNAVAILABLE) -> Verdict:
-    return Verdict(outcome=Outcome.INCONCLUSIVE, reason=reason, message=message)
-
-
-def _not_recorded(what: str) -> Verdict:
-    return _cannot(f"{what}: not recorded with this version", Reason.NOT_RECORDED)
 
 
 def summary(results: Sequence[RuleResult]) -> Verdict:

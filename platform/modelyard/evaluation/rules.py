@@ -270,3 +270,13 @@ def _shown(metric: Metric) -> str:
     if metric.low == metric.high:
         return number(metric.value)
     return f"{number(metric.value)} [{number(metric.low)}, {number(metric.high)}]"
+
+
+def cannot(message: str, reason: Reason = Reason.CHAMPION_UNAVAILABLE) -> Verdict:
+    """What cannot be compared with is inconclusive, never a pass."""
+    return Verdict(outcome=Outcome.INCONCLUSIVE, reason=reason, message=message)
+
+
+def not_recorded(what: str) -> Verdict:
+    """The same of what was not kept."""
+    return cannot(f"{what}: not recorded with this version", Reason.NOT_RECORDED)

@@ -78,7 +78,21 @@ class Followed(Protocol):
         """Add or overwrite tags of a version."""
 
 
-class Registry(Followed, Protocol):
+class Recorded(Protocol):
+    """What explaining earlier decisions asks of a registry."""
+
+    def versions(self, model: str) -> tuple[Version, ...]:
+        """All versions of a model, oldest first; empty when there is no such model."""
+
+    def report(self, version: Version, name: str, into: Path) -> Path:
+        """A report that was registered with a version (`evidence.json`), as a file below `into`.
+
+        Raises:
+            BadInput: the version has none of that name.
+        """
+
+
+class Registry(Followed, Recorded, Protocol):
     """The whole of it: versions are made and fetched, too."""
 
     def register(self, candidate: Candidate) -> Version:
@@ -97,18 +111,4 @@ class Registry(Followed, Protocol):
 
         Raises:
             BadInput: the version is not there, or no run registered it.
-        """
-
-
-class Recorded(Protocol):
-    """What explaining earlier decisions asks of a registry."""
-
-    def versions(self, model: str) -> tuple[Version, ...]:
-        """All versions of a model, oldest first; empty when there is no such model."""
-
-    def report(self, version: Version, name: str, into: Path) -> Path:
-        """A report that was registered with a version (`evidence.json`), as a file below `into`.
-
-        Raises:
-            BadInput: the version has none of that name.
         """

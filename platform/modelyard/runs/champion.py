@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from modelyard.errors import BadInput, Tampered
-from modelyard.evaluation.gate import refuse_unlearnt
+from modelyard.evaluation.align import refuse_unlearnt
 from modelyard.model.predictor import verify
 from modelyard.packaging.archive import unpack_model
 from modelyard.registry.port import Registry, Version

@@ -11,11 +11,10 @@ from modelyard.evaluation.gate import GateReport
 from modelyard.evaluation.replay import replay
 from modelyard.registry.port import Recorded, Version
 from modelyard.runs.journal import RunRecord
-from modelyard.runs.judging import DIGEST_OF, EVIDENCE, GATES
+from modelyard.runs.judging import EVIDENCE, GATES, verify_recorded
 from modelyard.runs.stages import Stage
 from modelyard.spec.codec import from_json
 from modelyard.spec.gates import GateRule, served_only
-from modelyard.storage.atomic import digest_file
 from modelyard.verdict import Verdict
 
 T = TypeVar("T")
@@ -58,12 +57,7 @@ def of_version(registry: Recorded, version: Version, *, into: Path) -> Decision:
     folder = into / version.digest.removeprefix("sha256:")
     paths = {name: registry.report(version, name, folder) for name in (GATES, EVIDENCE)}
     for name, path in paths.items():
-        wanted = version.tags.get(DIGEST_OF[name])
-        if wanted is not None and digest_file(path) != wanted:
-            raise Tampered(
-                f"{name} of version {version.version} of {version.model} is not what was registered",
-                do="do not rely on it; find out who changed the registry's artifacts",
-            )
+        verify_recorded(version, name, path)
     return _read(f"version {version.version}", paths[GATES], paths[EVIDENCE], serves=True)
 
 

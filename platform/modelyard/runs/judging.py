@@ -7,20 +7,22 @@ from typing import Any
 
 from modelyard.data.golden import golden_data, prepare_golden
 from modelyard.data.prepare import PreparedData, source_digest
+from modelyard.errors import BadInput, Tampered
 from modelyard.evaluation.evaluate import SHOWN, evaluate
 from modelyard.evaluation.evidence import Beside, Evidence, Folds, Golden, folds_key
 from modelyard.evaluation.gate import GateReport, gate
 from modelyard.evaluation.report import EvaluationReport
+from modelyard.evaluation.rules import PAIRED, cannot, not_recorded
 from modelyard.model.predictor import digest_of
-from modelyard.registry.port import Registry
+from modelyard.registry.port import Registry, Version
 from modelyard.runs.champion import Champion, version_of
 from modelyard.runs.folds import cross_validated
 from modelyard.runs.stages import Stage
 from modelyard.runs.walk import Result, Walk
-from modelyard.spec.codec import to_data, to_json
-from modelyard.spec.gates import CrossValidation, GateRule
+from modelyard.spec.codec import from_json, to_data, to_json
+from modelyard.spec.gates import CrossValidation, GateRule, comparisons
 from modelyard.spec.project import ModelProject
-from modelyard.storage.atomic import write_text
+from modelyard.storage.atomic import digest_file, write_text
 from modelyard.training.job import TrainJob
 from modelyard.verdict import Verdict
 
@@ -32,6 +34,20 @@ DIGEST_OF = {GATES: "modelyard.gates.digest", EVIDENCE: "modelyard.evidence.dige
 """Tags of a version: the digests of both."""
 OVERFIT_EXAMPLES = 10_000
 """Of the training split: enough for the gap, and bounded."""
+
+
+def verify_recorded(version: Version, name: str, path: Path) -> None:
+    """Refuse a report that is not the one that was registered with a version.
+
+    Raises:
+        Tampered: its digest is another one.
+    """
+    wanted = version.tags.get(DIGEST_OF[name])
+    if wanted is not None and digest_file(path) != wanted:
+        raise Tampered(
+            f"{name} of version {version.version} of {version.model} is not what was registered",
+            do="do not rely on it; find out who changed the registry's artifacts",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +94,7 @@ class Judging:
         splits: dict[str, EvaluationReport] = {}
         golden: dict[str, Golden] = {}
         folds: dict[str, Folds] = {}
+        recorded: dict[str, Folds | Verdict] = {}
         for rule in rules:
             if rule.not_worse_than_anchor is not None:
                 number = rule.not_worse_than_anchor.version
@@ -93,7 +110,23 @@ class Judging:
                 name = folds_key(rule.cross_validated)
                 folds[name] = self._folds(rule.cross_validated)
                 keys[name] = [one.model for one in folds[name].reports]
-        return Beside(anchors=anchors, splits=splits, golden=golden, folds=folds), keys
+                if comparisons(rule)[0] in PAIRED and champion.version is not None:
+                    theirs = recorded[name] = self._champion_folds(champion.version, name)
+                    models = [one.model for one in theirs.reports] if isinstance(theirs, Folds) else to_data(theirs)
+                    keys[f"champion's {name}"] = models
+        return Beside(anchors=anchors, splits=splits, golden=golden, folds=folds, champion_folds=recorded), keys
+
+    def _champion_folds(self, number: str, name: str) -> Folds | Verdict:
+        """What the champion's own gate recorded of the same cross-validation."""
+        registry, model = self.registry(), self.project.metadata.name
+        try:
+            (version,) = (one for one in registry.versions(model) if one.version == number)
+            path = registry.report(version, EVIDENCE, self.walk.state / "champions" / "evidence" / number)
+            verify_recorded(version, EVIDENCE, path)
+            evidence = from_json(Evidence, path.read_text(), where=EVIDENCE)
+        except (BadInput, Tampered, ValueError) as error:
+            return cannot(f"version {number} has no evidence to compare with: {error}")
+        return evidence.beside.folds.get(name) or not_recorded(f"a cross-validation {name} of version {number}")
 
     def _folds(self, asked: CrossValidation) -> Folds:
         return cross_validated(asked, walk=self.walk, project=self.project, data=self.data, job=self.job())

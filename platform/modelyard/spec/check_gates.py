@@ -141,9 +141,10 @@ def _slice(project: ModelProject, name: str, chosen: str, here: FieldPath) -> It
 
 
 def _folds(project: ModelProject, rule: GateRule, folds: CrossValidation, here: FieldPath) -> Iterator[Problem]:
-    bound = rule.at_least is not None or rule.at_most is not None
-    if not bound or rule.slice is not None or metric_of(rule) in _LATENCIES:
-        yield Problem(field=here, message="acts on atLeast and atMost of a metric of the answers, without slice")
+    acts = rule.at_least, rule.at_most, rule.not_worse_than_champion, rule.better_than_champion
+    if all(each is None for each in acts) or rule.slice is not None or metric_of(rule) in _LATENCIES:
+        message = "acts on atLeast, atMost, the champion; of a metric of the answers, without slice"
+        yield Problem(field=here, message=message)
     yield from at_least(2, folds.folds, (*here, "folds"))
     yield from at_least(1, folds.repeats, (*here, "repeats"))
     if folds.folds * folds.repeats > MOST_FOLDS:

@@ -2,17 +2,19 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made import paired, report, right
+from scipy.stats import t
 
 from modelyard.errors import BadInput
 from modelyard.evaluation.evidence import Beside, Evidence, Folds, Golden
 from modelyard.evaluation.gate import gate
 from modelyard.evaluation.report import EvaluationReport
 from modelyard.spec.codec import from_json, to_json
-from modelyard.spec.gates import Anchor, CrossValidation, GateRule
+from modelyard.spec.gates import Anchor, CrossValidation, GateRule, Margin
 from modelyard.units import Duration, Quantity
 from modelyard.verdict import Outcome, Reason, Verdict
 
@@ -178,6 +180,55 @@ def test_a_recipe_is_judged_by_the_mean_of_its_trainings_with_a_corrected_interv
     unsure = decided(replace(FOLDS, at_least=0.94), folds={"5x2": Folds(reports=reports, test_to_train=0.25)})
     assert unsure.verdict.outcome == Outcome.INCONCLUSIVE
     assert "more examples or repeats would tell more" in unsure.verdict.message
+
+
+FOLDED = replace(FOLDS, at_least=None, not_worse_than_champion=Margin(margin=0.02))
+
+
+def trained_anew(hits, prefix: str = "f") -> Folds:
+    """Ten trainings, each on its part of 108 examples."""
+    reports = tuple(replace(right(hit, 108), split_digest=f"sha256:{prefix}{at}") for at, hit in enumerate(hits))
+    return Folds(reports=reports, test_to_train=0.25)
+
+
+THEIRS = [80 + 2 * at for at in range(10)]
+GAINS = [1, 0, 2, 1, 0, 1, 2, 0, 1, 1]
+MINE = [other + gain for other, gain in zip(THEIRS, GAINS, strict=True)]
+
+
+def folded(mine, theirs, rule=FOLDED):
+    """Beside a champion that is there."""
+    candidate, champion = paired(5, 5, 500)
+    kept = {"folds": {"5x2": trained_anew(mine)}, "champion_folds": {} if theirs is None else {"5x2": theirs}}
+    return decided(rule, candidate, champion, **kept)
+
+
+def test_recipes_are_compared_part_by_part_so_that_hard_parts_do_not_blur_it():
+    """The corrected t of Nadeau and Bengio on the pairs' differences, by scipy."""
+    result = folded(MINE, trained_anew(THEIRS))
+    gains = np.array(GAINS) / 108
+    half = t.ppf(0.975, 9) * np.sqrt((1 / 10 + 0.25) * gains.var(ddof=1))
+    assert (result.difference.low, result.difference.high) == pytest.approx((gains.mean() - half, gains.mean() + half))
+    assert (result.verdict.outcome, result.verdict.reason) == (Outcome.PASSED, Reason.NOT_WORSE)
+    assert result.candidate.low < result.other.value < result.candidate.high, "unpaired, nothing could be told"
+    better = replace(FOLDED, not_worse_than_champion=None, better_than_champion=True)
+    assert folded(MINE, trained_anew(THEIRS), better).verdict.outcome == Outcome.INCONCLUSIVE
+    much = [other + 4 * gain for other, gain in zip(THEIRS, [1, 1, 2, 1, 1, 1, 2, 1, 1, 1], strict=True)]
+    assert folded(much, trained_anew(THEIRS), better).verdict.outcome == Outcome.PASSED
+    assert folded(THEIRS, trained_anew(much), replace(FOLDED, confidence=0.9)).verdict.outcome == Outcome.FAILED
+
+
+def test_a_cross_validation_of_other_data_or_none_at_all_is_no_comparison():
+    other = folded(MINE, trained_anew(THEIRS, "g"))
+    assert (other.verdict.outcome, other.verdict.reason) == (Outcome.INCONCLUSIVE, Reason.CHAMPION_UNAVAILABLE)
+    assert "the champion was cross-validated on other data" in other.verdict.message
+    assert folded(MINE, None).verdict.reason == Reason.NOT_RECORDED
+    gone = Verdict(
+        outcome=Outcome.INCONCLUSIVE, reason=Reason.CHAMPION_UNAVAILABLE, message="version 2 has no evidence"
+    )
+    assert folded(MINE, gone).verdict.message == "accuracy: version 2 has no evidence"
+    first = decided(FOLDED, folds={"5x2": trained_anew(MINE)})
+    assert (first.verdict.outcome, first.verdict.reason) == (Outcome.PASSED, Reason.NO_CHAMPION)
 
 
 # what serves

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from modelyard.data.prepare import prepare
 from modelyard.data.prepared import PreparedData
 from modelyard.errors import BadInput
-from modelyard.evaluation.evidence import Evidence
+from modelyard.evaluation.evidence import Beside, Evidence, Folds
 from modelyard.model.facts import Facts
 from modelyard.model.predictor import write_model_folder
 from modelyard.model.recipe import recipe_in
@@ -21,10 +21,11 @@ from modelyard.runs import champion as champions
 from modelyard.runs import judging as subject
 from modelyard.runs.champion import Champion
 from modelyard.runs.journal import Journal
-from modelyard.runs.judging import EVIDENCE, Judging
+from modelyard.runs.judging import DIGEST_OF, EVIDENCE, Judging
 from modelyard.runs.walk import Result, Silent, Walk
-from modelyard.spec.codec import from_data, from_json
+from modelyard.spec.codec import from_data, from_json, to_json
 from modelyard.spec.project import ModelProject
+from modelyard.storage.atomic import digest_bytes
 from modelyard.verdict import Outcome, Reason, Verdict
 
 RULES = {
@@ -32,6 +33,11 @@ RULES = {
     "anchor": {"metric": "accuracy", "notWorseThanAnchor": {"version": "1", "margin": 0.1}},
     "overfit": {"metric": "accuracy", "maxOverfit": 0.5},
     "golden": {"noRegressionOn": "golden.csv"},
+    "folds": {
+        "metric": "accuracy",
+        "notWorseThanChampion": {"margin": 0.1},
+        "crossValidated": {"folds": 2, "repeats": 1},
+    },
 }
 
 
@@ -44,6 +50,8 @@ class World:
         self.write("data.csv", 200)
         self.write("golden.csv", 9, shift=0.00003)
         self.registered: Mapping[str, Path] = {}
+        self.evidence = self.kept = b""
+        """Of the registered versions: as their tags say, and as it is."""
 
     def write(self, name: str, rows: int, *, shift: float = 0.0) -> None:
         lines = [
@@ -93,7 +101,15 @@ class World:
         )  # fmt: skip
 
     def versions(self, model: str) -> tuple[Version, ...]:
-        return tuple(Version(model=model, version=number, digest="sha256:0") for number in self.registered)
+        tags = {DIGEST_OF[EVIDENCE]: digest_bytes(self.evidence)} if self.evidence else {}
+        return tuple(Version(model=model, version=number, digest="sha256:0", tags=tags) for number in self.registered)
+
+    def report(self, version: Version, name: str, into: Path) -> Path:
+        if not self.kept:
+            raise BadInput(f"Version {version.version} has no {name}", do="name another")
+        into.mkdir(parents=True, exist_ok=True)
+        (into / name).write_bytes(self.kept)
+        return into / name
 
 
 @pytest.fixture
@@ -181,3 +197,30 @@ def test_rules_of_another_metric_are_another_gate(world: World) -> None:
     one = judging.judge(mine, Champion(), project.gates)
     other = judging.judge(mine, Champion(), (replace(project.gates[0], metric="f1-macro"),))
     assert one.key != other.key
+
+
+def test_a_cross_validation_is_compared_with_what_the_champions_own_gate_recorded(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = world.project("folds")
+    data = world.data(project)
+    mine, theirs = world.model("mine", data), world.model("theirs", data)
+    judging, champion = world.judging(project, data), Champion(version="2", folder=theirs)
+    world.registered = {"2": theirs}
+    report = judging.report(mine).value
+    folds = Folds(reports=(report, report), test_to_train=1.0)
+    monkeypatch.setattr(subject, "cross_validated", lambda *_, **__: folds)
+
+    without = judging.judge(mine, champion, project.gates).value.verdict
+    assert without.outcome == Outcome.INCONCLUSIVE
+    assert "version 2 has no evidence to compare with" in without.message
+
+    world.evidence = to_json(Evidence(candidate=report, beside=Beside(folds={"2x1": folds}))).encode()
+    world.kept = world.evidence.replace(b"accuracy", b"Accuracy", 1)
+    changed = judging.judge(mine, champion, project.gates).value.verdict
+    assert "is not what was registered" in changed.message
+
+    world.kept = world.evidence
+    result = judging.judge(mine, champion, project.gates)
+    assert result.value.verdict.outcome == Outcome.PASSED, result.value.verdict.message
+    assert set(from_json(Evidence, (result.folder / EVIDENCE).read_text()).beside.champion_folds) == {"2x1"}
