@@ -26,6 +26,8 @@ AT_ONCE = 8
 """Looks in one turn, where each wants the next one at once."""
 OWED_S = 2.0
 """So long what nobody waits for may be left for later while others wait."""
+PATIENCE_S = 1.0
+"""No key is polled sooner while others wait."""
 BESIDE_S = 30.0
 """When to come back to what is at rest but for something beside the rollout, such as a kind that is not installed."""
 
@@ -148,7 +150,8 @@ class Looking:
             self._events.tell(key, owed.notes, now=now)
         else:
             self._owed[key] = owed
-            again = min(now + OWED_S, now + OWED_S if again is None else again)
+            soonest = now if at_once else now + PATIENCE_S  # what is waited for wakes it by itself
+            again = max(soonest, min(now + OWED_S, now + OWED_S if again is None else again))
         trouble = world.troubles.get(key)
         if trouble is not None and trouble.beside and again is None:
             again = now + BESIDE_S

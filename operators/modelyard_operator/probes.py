@@ -1,5 +1,6 @@
 """One port for the kubelet (`/healthz`, `/readyz`), for Prometheus (`/metrics`) and for hints (`/webhooks/…`)."""
 
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -59,6 +60,18 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
 
+class _Server(ThreadingHTTPServer):
+    """Many requests at once; who gives up before its answer is no news."""
+
+    daemon_threads = True
+
+    def handle_error(self, _request: object, client_address: object) -> None:
+        """A request ended by an exception."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, ConnectionError):
+            log.error("a request crashed", client=str(client_address), exc_info=error)
+
+
 class Probes:
     """The port, served until `stop`."""
 
@@ -84,8 +97,7 @@ class Probes:
             "secret_of": staticmethod(secret_of),
             "hint": staticmethod(hint),
         }
-        self._server = ThreadingHTTPServer(address, type("Bound", (Handler,), members))
-        self._server.daemon_threads = True
+        self._server = _Server(address, type("Bound", (Handler,), members))
         self.port: int = self._server.server_address[1]
         threading.Thread(target=self._server.serve_forever, name="probes", daemon=True).start()
 

@@ -6,6 +6,8 @@ label; a kind that is not installed or not allowed is waited for, and holds up n
 """
 
 import asyncio
+import dataclasses
+import os
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -250,7 +252,7 @@ NAME: Any = "modelyard-operator"
 def handlers(seen: Seen, stores: Mapping[Kind, Store]) -> kopf.OperatorRegistry:
     """Kopf's handlers: events of our kinds, and nothing that would put a finalizer on anything."""
     registry = kopf.OperatorRegistry()
-    kopf.on.login(registry=registry)(_login)
+    kopf.on.login(registry=registry)(login)
     for kind in OURS:
         group, _, version = kind.api_version.partition("/")
         kopf.on.event(group, version, kind.plural, registry=registry, id=f"seen-{kind.plural}")(
@@ -304,8 +306,14 @@ def _telling(seen: Seen, kind: Kind, store: Store | None) -> Callable[..., Any]:
     return tell
 
 
-def _login(**given: Any) -> Any:
-    return kopf.login_with_service_account(**given) or kopf.login_with_kubeconfig(**given)
+def login(**given: Any) -> Any:
+    """As the pod's account, at the address that the kubelet gives each container: no name server need answer."""
+    found = kopf.login_with_service_account(**given)
+    if found is None:
+        return kopf.login_with_kubeconfig(**given)
+    host, port = os.environ.get("KUBERNETES_SERVICE_HOST", ""), os.environ.get("KUBERNETES_SERVICE_PORT", "443")
+    where = f"[{host}]" if ":" in host else host
+    return dataclasses.replace(found, server=f"https://{where}:{port}") if host else found
 
 
 async def _watchers() -> list[str]:

@@ -5,6 +5,7 @@ since raises Conflict: so a loop that slept through another one's acts cannot un
 """
 
 from collections.abc import Mapping
+from dataclasses import field
 
 from modelyard.record import record
 from modelyard.rollout.analysis import Evidence
@@ -76,6 +77,8 @@ class TagVersion:
     model: str
     version: str
     tags: Mapping[str, str]
+    moments: Mapping[str, float] = field(default_factory=dict)
+    """Tags that are times, seconds since the epoch: in the registry RFC 3339."""
 
 
 Intent = Record | Forget | EnsureArm | SetWeights | RetireArm | MoveAlias | TagVersion

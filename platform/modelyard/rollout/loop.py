@@ -18,6 +18,7 @@ from modelyard.rollout.ports import World
 from modelyard.rollout.states import has_ended
 from modelyard.spec.codec import from_data, to_data
 from modelyard.spec.deployment import DeploymentSpec, ModelDeployment, ModelRef
+from modelyard.spec.objects import told
 from modelyard.spec.rollout import ModelRollout
 from modelyard.verdict import Outcome, Reason, Verdict
 
@@ -54,13 +55,12 @@ def look(world: World, key: str, *, now: float, then: Then | None = None) -> flo
         world.memory[key] = decision.memory
         for intent in decision.intents:
             apply(world, key, intent)
-        trouble = _after(then, key, seen.wish.spec)
+        trouble = _after(world, then, key, seen.wish.spec)
     except Conflict as changed:
         log.info("%s: %s", key, changed)
         return now + CHANGED_S
     except ModelyardError as error:
-        log.warning("%s: %s", key, error)
-        world.troubles[key] = Trouble(message=str(error), refused=isinstance(error, BadInput))
+        world.troubles[key] = _told(world, key, error)
         return now + AGAIN_S
     told = world.troubles.pop(key, None)
     if then is None and told is not None and told.beside:
@@ -72,7 +72,15 @@ def look(world: World, key: str, *, now: float, then: Then | None = None) -> flo
     return now if trouble is None else now + AGAIN_S  # the status still says what was
 
 
-def _after(then: Then | None, key: str, spec: DeploymentSpec) -> Trouble | None:
+def _told(world: World, key: str, error: ModelyardError, *, beside: bool = False) -> Trouble:
+    """The trouble, logged where it is news: a look that meets it again has nothing to say."""
+    trouble = Trouble(message=str(error), refused=isinstance(error, BadInput), beside=beside)
+    if world.troubles.get(key) != trouble:
+        log.warning("%s: %s", key, error)
+    return trouble
+
+
+def _after(world: World, then: Then | None, key: str, spec: DeploymentSpec) -> Trouble | None:
     """Do what this world does beside its ports; what fails there holds up no rollout."""
     if then is None:
         return None
@@ -81,8 +89,7 @@ def _after(then: Then | None, key: str, spec: DeploymentSpec) -> Trouble | None:
     except Conflict:
         raise
     except ModelyardError as error:
-        log.warning("%s: %s", key, error)
-        return Trouble(message=str(error), refused=isinstance(error, BadInput), beside=True)
+        return _told(world, key, error, beside=True)
     return None
 
 
@@ -207,8 +214,9 @@ def apply(world: World, key: str, intent: Intent) -> None:
             world.router.set_weights(key, weights, expected=expected)
         case MoveAlias(model=model, alias=alias, version=version, expected=expected):
             _on_version(lambda: world.registry.move_alias(model, alias, version, expected=expected))
-        case TagVersion(model=model, version=version, tags=tags):
-            _on_version(lambda: world.registry.tag(model, version, tags))
+        case TagVersion(model=model, version=version, tags=tags, moments=moments):
+            said = {**tags, **{name: told(at) for name, at in moments.items()}}
+            _on_version(lambda: world.registry.tag(model, version, said))
 
 
 def _on_version(act: Callable[[], None]) -> None:

@@ -16,7 +16,8 @@ import yaml
 
 from modelyard.record import camel_case
 from modelyard.spec.codec import adapter
-from modelyard.spec.crd_rules import COLUMNS, FIELDS, RULES, Rule
+from modelyard.spec.crd_pod import Rule
+from modelyard.spec.crd_rules import COLUMNS, FIELDS, RULES
 from modelyard.spec.deployment import DeploymentStatus, ModelDeployment
 from modelyard.spec.docstrings import docstrings
 from modelyard.spec.metadata import API_VERSION

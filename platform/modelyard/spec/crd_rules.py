@@ -8,18 +8,16 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from modelyard.spec import deployment, registry, rollout
-
-
-class Rule(NamedTuple):
-    """A CEL expression that must be true, and what to say where it is not."""
-
-    rule: str
-    message: str
-
+from modelyard.spec.crd_pod import POD, POD_RULES, Rule
 
 _PERCENT: Final = "double(self.substring(0, self.size() - 1))"
 _POSITIVE: Final = Rule("self.matches('[1-9]')", "must be more than 0, like 10s")
 _RISK: Final = Rule(f"{_PERCENT} > 0.0 && {_PERCENT} < 50.0", "must be above 0% and below 50%, like 1%")
+_SHARE: Final = Rule(f"{_PERCENT} > 0.0 && {_PERCENT} < 100.0", "must be above 0% and below 100%, like 5%")
+_BRIEF: Final = Rule(
+    "!self.contains('d') && duration(self) <= duration('60s')",
+    "bursts compare blocks of time three times as long, in which all else changes too: write at most 60s",
+)
 _FROZEN: Final = Rule("self == oldSelf", "an attempt is frozen: leave it as it is; a retry makes a new one")
 _WEIGHTS: Final = "self.steps.filter(s, has(s.setWeight) && s.setWeight > 0).map(s, s.setWeight)"
 _MARGIN: Final = "double({0}.substring(0, {0}.size() - 1))"
@@ -94,6 +92,15 @@ RULES: Final[Mapping[type, tuple[Rule, ...]]] = {
             "an analysis step has no traffic to compare: write a setWeight above 0 before it",
         ),
     ),
+    deployment.Analysis: (
+        Rule(
+            "!has(self.guardrails) || self.guardrails.all(one, self.guardrails.exists_one(other, "
+            "has(other.slowerThan) == has(one.slowerThan) && "
+            "(!has(one.slowerThan) || other.slowerThan == one.slowerThan)))",
+            "two guardrails limit the same: keep the stricter, or give one another slowerThan",
+        ),
+    ),
+    **POD_RULES,
     deployment.AnalysisGate: (
         Rule(
             "!has(self.margins) || self.margins.all(name, "
@@ -167,6 +174,11 @@ FIELDS: Final[Mapping[tuple[type, str], Mapping[str, Any]]] = {
     (deployment.Analysis, "missRate"): {"x-kubernetes-validations": [_RISK]},
     (deployment.Analysis, "metrics"): {"minItems": 1, "maxItems": 8, **_NAMED},
     (deployment.Analysis, "guardrails"): {"maxItems": 8},
+    (deployment.Analysis, "bursts"): {"x-kubernetes-validations": [_BRIEF]},
+    (deployment.Guardrail, "atMost"): {"x-kubernetes-validations": [_SHARE]},
+    (deployment.Guardrail, "slowerThan"): {"x-kubernetes-validations": [_POSITIVE]},
+    (deployment.PodTemplate, "spec"): POD,
+    (deployment.PodMetadata, "labels"): {"maxProperties": 64},
     (deployment.Analysis, "minRequests"): {"minimum": 1},
     (deployment.Analysis, "warmupRequests"): {"minimum": 0},
     (deployment.Analysis, "maxDuration"): {"x-kubernetes-validations": [_POSITIVE]},

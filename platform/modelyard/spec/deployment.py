@@ -378,10 +378,10 @@ class StableStatus:
 
 @record
 class CanaryStatus:
-    """The attempt under way, or the last one, in short; the whole story is its ModelRollout."""
+    """The attempt under way in short, and what the last one came to; the whole story is its ModelRollout."""
 
-    version: str
-    """The version that it brings in."""
+    version: str = ""
+    """The version that it brings in; empty once it has ended."""
     weight: int = 0
     """Percent of the traffic that the router confirms for it."""
     step: str = ""

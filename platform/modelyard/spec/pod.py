@@ -30,7 +30,7 @@ CONTAINER_FIELDS: Final = frozenset({
     "name", "image", "imagePullPolicy", "resources", "env", "envFrom", "volumeMounts", "volumeDevices",
 })  # fmt: skip
 """What may be said of a container of ours."""
-_WHY: Final = {
+WHY: Final[Mapping[str, str]] = {
     "hostNetwork": "the server's management port must stay off the network",
     "hostPID": "a model must not see other processes",
     "hostIPC": "a model must not see other processes",
@@ -46,6 +46,7 @@ _WHY: Final = {
     "startupProbe": "ready means that a real prediction was answered",
     "lifecycle": "process 1 drains by itself",
 }
+"""Why a field of a pod, or of a container of ours, is refused."""
 
 
 def check_pod_template(template: PodTemplate, at: FieldPath) -> Iterator[Problem]:
@@ -101,7 +102,7 @@ def _container(container: Mapping[str, Any], own: str, at: FieldPath) -> Iterato
 
 
 def _refusal(name: str, known: frozenset[str]) -> str:
-    return f"is refused: {_WHY[name]}; leave it out" if name in _WHY else f"is refused; {did_you_mean(name, known)}"
+    return f"is refused: {WHY[name]}; leave it out" if name in WHY else f"is refused; {did_you_mean(name, known)}"
 
 
 def _named(value: Any) -> bool:

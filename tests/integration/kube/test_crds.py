@@ -1,5 +1,6 @@
 """The definitions of our kinds, held against a real API server: what it takes, what it refuses, what it says then."""
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,10 @@ def metrics(*given: tuple[str, str, str]) -> Mapping[str, Any]:
     return {"analysis": {"metrics": named}}
 
 
+def pod(**spec: Any) -> Mapping[str, Any]:
+    return {"podTemplate": {"spec": spec}}
+
+
 REFUSED: Mapping[str, Refusal] = {
     "neither alias nor version": ({"model": {"name": "digits"}}, "give exactly one of alias and version"),
     "alias and version": ({"model": {**MODEL, "version": "7"}}, "give exactly one of alias and version"),
@@ -107,6 +112,41 @@ REFUSED: Mapping[str, Refusal] = {
     "a metric twice": (metrics(("error-rate", "Absolute", "1%"), ("error-rate", "Absolute", "2%")), "Duplicate value"),
     "latency in percentage points": (metrics(("latency-p90", "Absolute", "5%")), "write Relative"),
     "a margin of more than all requests": (metrics(("error-rate", "Absolute", "101%")), "at most 100% (error-rate)"),
+    "a guardrail of everything": ({"analysis": {"guardrails": [{"atMost": "100%"}]}}, "above 0% and below 100%"),
+    "a guardrail of nothing": ({"analysis": {"guardrails": [{"atMost": "0%"}]}}, "above 0% and below 100%"),
+    "a guardrail on answers of no time": (
+        {"analysis": {"guardrails": [{"atMost": "5%", "slowerThan": "0s"}]}}, "must be more than 0",
+    ),
+    "one limit twice": (
+        {"analysis": {"guardrails": [{"atMost": "5%"}, {"atMost": "9%"}]}}, "keep the stricter",
+    ),
+    "one limit on slow answers twice": (
+        {"analysis": {"guardrails": [{"atMost": "5%", "slowerThan": "1s"}, {"atMost": "9%", "slowerThan": "1s"}]}},
+        "keep the stricter",
+    ),
+    "bursts of a day": ({"analysis": {"bursts": "1d"}}, "write at most 60s"),
+    "bursts of two minutes": ({"analysis": {"bursts": "1m61s"}}, "write at most 60s"),
+    **{
+        f"a pod's {name}": ({"podTemplate": {"spec": {name: value}}}, f"{name} is refused: ")
+        for name, value in {
+            "hostNetwork": True, "hostPID": True, "hostIPC": True, "restartPolicy": "Never", "securityContext": {},
+            "terminationGracePeriodSeconds": 1, "activeDeadlineSeconds": 1,
+        }.items()
+    },
+    **{
+        f"{name} of the server": (pod(containers=[{"name": "server", name: value}]), f"{name} of server or fetch is ")
+        for name, value in {
+            "command": ["sh"], "args": ["x"], "ports": [{"containerPort": 1}], "lifecycle": {}, "readinessProbe": {},
+            "livenessProbe": {}, "startupProbe": {}, "securityContext": {},
+        }.items()
+    },
+    "command of fetch": (pod(initContainers=[{"name": "fetch", "command": ["sh"]}]), "process 1 is ours"),
+    "a path of the node": (pod(volumes=[{"name": "data", "hostPath": {"path": "/"}}]), "use another volume"),
+    "a volume named as ours": (pod(volumes=[{"name": "models", "emptyDir": {}}]), "give it another name"),
+    "a container without name": (pod(containers=[{"image": "x"}]), "containers[0].name"),
+    "a label of ours": (
+        {"podTemplate": {"metadata": {"labels": {"modelyard.dev/arm": "x"}}}}, "selectors need them; use others",
+    ),
     "no time": ({"analysis": {"maxDuration": "0s"}}, "must be more than 0"),
     "a duration without unit": ({"analysis": {"maxDuration": "30"}}, "should match"),
     "a port, which is for laptops": ({"traffic": {"port": 8080}}, "port is for a laptop"),
@@ -202,6 +242,37 @@ def test_a_status_comes_back_equal_and_kubectl_shows_it(cluster: Cluster, namesp
     assert "modeldeployment.modelyard.dev/digits" in everything
     waited = cluster.kubectl("wait", "--for=condition=Ready", "mdep/digits", "-n", namespace, "--timeout=5s")
     assert waited.returncode == 0, waited.stderr
+
+
+def test_kubectl_edit_and_patch_change_what_they_name_and_nothing_else(
+    cluster: Cluster, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """kubectl sends a merge patch for custom resources: a list is replaced whole, what is null falls to its default."""
+    given = wish(namespace, {"replicas": 2, **steps({"setWeight": 5}, {"setWeight": 50})})
+    before = cluster.kube.create(given, manager="tests")
+    monkeypatch.setenv("KUBE_EDITOR", "sed -i -e s/replicas:.2/replicas:\\ 3/")
+    edited = cluster.kubectl("edit", "mdep", "digits", "-n", namespace)
+    assert edited.returncode == 0, edited.stderr
+    after = cluster.kube.get(MODEL_DEPLOYMENT, namespace, "digits")
+    assert after is not None
+    assert after["spec"] == {**before["spec"], "replicas": 3}
+
+    def patch(spec: Mapping[str, Any]) -> tuple[int, str]:
+        done = cluster.kubectl(
+            "patch", "mdep", "digits", "-n", namespace, "--type=merge", "-p", json.dumps({"spec": spec})
+        )
+        return done.returncode, done.stderr
+
+    assert patch(steps({"setWeight": 10})) == (0, "")
+    assert patch({"replicas": None, "rollback": None}) == (0, "")
+    last = cluster.kube.get(MODEL_DEPLOYMENT, namespace, "digits")
+    assert last is not None
+    assert last["spec"]["strategy"]["canary"]["steps"] == [{"setWeight": 10}]
+    assert "replicas" not in last["spec"]
+    assert last["spec"]["rollback"] == before["spec"]["rollback"]
+    code, said = patch({"analysis": {"bursts": "2m"}})
+    assert code == 1
+    assert "write at most 60s" in said
 
 
 @pytest.mark.parametrize(

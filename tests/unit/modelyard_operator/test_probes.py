@@ -1,8 +1,11 @@
 """The port for the kubelet, for Prometheus and for hints; and the command line."""
 
 import json
+import socket
+import struct
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 
@@ -10,6 +13,7 @@ import httpx
 import pytest
 from tests.unit.modelyard_operator.test_webhooks import BODY, headers
 
+from modelyard.processes import wait_until
 from modelyard_operator.main import parser
 from modelyard_operator.probes import BODY_LIMIT, Probes
 
@@ -18,15 +22,22 @@ class Scene:
     def __init__(self) -> None:
         self.ill, self.unready = "", ""
         self.hints: list[str] = []
+        self.asked = 0
+        self.metrics = lambda: b"modelyard_operator_leader 1.0\n"
         self.probes = Probes(
             ("127.0.0.1", 0),
             health=lambda: self.ill,
             readiness=lambda: self.unready,
-            metrics=lambda: b"modelyard_operator_leader 1.0\n",
+            metrics=self._metrics,
             secret_of=lambda registry: "hook" if registry == "vision/main" else "",
             hint=self.hints.append,
         )
+        self.threads = threading.active_count()
         self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.probes.port}", timeout=10.0)
+
+    def _metrics(self) -> bytes:
+        self.asked += 1
+        return self.metrics()
 
     def post(self, path: str, **sent: str) -> int:
         return self.client.post(path, content=BODY, headers=headers(at=str(int(time.time())), **sent)).status_code
@@ -73,6 +84,24 @@ def test_a_hint_from_anybody_else_does_nothing(scene: Scene) -> None:
         scene.client.post("/webhooks/vision/main", headers=too_much, content=b"x" * (BODY_LIMIT + 1)).status_code == 404
     )
     assert scene.hints == []
+
+
+def test_a_probe_that_gives_up_is_no_news(scene: Scene, capfd: pytest.CaptureFixture[str]) -> None:
+    """The kubelet's time-out printed a traceback each time."""
+    answered = threading.Event()
+
+    def slow() -> bytes:
+        answered.wait(10.0)
+        return b"x" * 10_000_000
+
+    scene.metrics = slow
+    with socket.create_connection(("127.0.0.1", scene.probes.port)) as given_up:
+        given_up.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # it ends by a reset
+        given_up.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+        wait_until(lambda: scene.asked == 1, deadline_s=10.0, what="the request")
+    answered.set()
+    wait_until(lambda: threading.active_count() <= scene.threads, deadline_s=10.0, what="the request's end")
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_the_command_line_stays_as_it_is() -> None:

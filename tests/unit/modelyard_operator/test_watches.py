@@ -1,9 +1,11 @@
 """What wakes which deployment, and what does not."""
 
+import dataclasses
 import threading
 from collections.abc import Iterator
 from typing import Any
 
+import kopf
 import pytest
 from tests.fakes.cluster import FakeKube
 
@@ -24,7 +26,7 @@ from modelyard_operator.due import Queue
 from modelyard_operator.index import Index, Wish
 from modelyard_operator.lease import MANAGER
 from modelyard_operator.registries import Registries
-from modelyard_operator.watches import OURS, Seen, Watch, handlers, settings
+from modelyard_operator.watches import OURS, Seen, Watch, handlers, login, settings
 
 LABELS = {MANAGED_BY: MANAGER}
 
@@ -244,3 +246,19 @@ def test_kopf_gets_no_handler_that_puts_a_finalizer_on_anything(scene: Scene) ->
     assert not registry._changing.get_all_handlers()
     assert not registry._spawning.get_all_handlers()
     assert settings().posting.enabled is False
+
+
+@pytest.mark.parametrize(
+    ("host", "server"),
+    [
+        ("10.96.0.1", "https://10.96.0.1:6443"),
+        ("fd00::1", "https://[fd00::1]:6443"),
+        ("", "https://kubernetes.default.svc"),
+    ],
+)
+def test_kopf_finds_the_api_without_a_name_server(host: str, server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    account = kopf.ConnectionInfo(server="https://kubernetes.default.svc", token="t")
+    monkeypatch.setattr(kopf, "login_with_service_account", lambda **_: account)
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", host)
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "6443")
+    assert login() == dataclasses.replace(account, server=server)

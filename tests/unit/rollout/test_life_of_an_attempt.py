@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from tests.fakes.world import KEY, FakeWorld, digest_of
+from tests.fakes.world import KEY, MODEL, FakeWorld, digest_of
 
 from modelyard.rollout.observation import arm_name
 from modelyard.spec.deployment import (
@@ -317,3 +317,35 @@ def test_the_analysis_of_a_spec_that_cannot_be_analysed_never_promotes(it: FakeW
     assert it.stable == "1"
     assert it.attempt.status.verdict is not None
     assert it.attempt.status.verdict.outcome is Outcome.INCONCLUSIVE
+
+
+def test_the_registry_keeps_who_was_champion_when(it: FakeWorld) -> None:
+    """An alias forgets what it named before, and attempts beyond `retain` are forgotten with their objects."""
+    it.now = 1_800_000_000.0
+    it.bring("2")
+    it.now += 3600
+    it.alias("1")
+    it.run()
+    kept = {
+        number: [name for name in each.tags if name.startswith("modelyard.champion.")]
+        for (_, number), each in it.registry.known.items()
+    }
+    assert kept == {
+        "1": ["modelyard.champion.default.digits-00001", "modelyard.champion.default.digits-00003"],
+        "2": ["modelyard.champion.default.digits-00002"],
+    }
+    assert it.registry.known[MODEL, "2"].tags["modelyard.champion.default.digits-00002"].startswith("2027-01-15T08:")
+
+
+def test_an_attempt_that_ended_is_no_canary_any_more(it: FakeWorld) -> None:
+    """`kubectl get mdep` showed the version of the last attempt as CANARY for ever."""
+    it.version("2", errors=0.5)
+    it.alias("2")
+    it.run(until=it.phase(Phase.PROGRESSING))
+    it.look()
+    assert it.deployment.status.canary is not None
+    assert it.deployment.status.canary.version == "2"
+    it.run()
+    ended = it.deployment.status.canary
+    assert ended is not None
+    assert (ended.version, ended.weight, ended.step, ended.verdict) == ("", 0, "", "Failed: ErrorRate")

@@ -66,3 +66,20 @@ def test_what_fails_at_the_end_of_a_look_holds_up_no_rollout_and_is_told(it: Fak
     said = trouble_of(it.deployment)
     assert said is not None
     assert "default/digits: traffic.port is taken" in said.message
+
+
+def test_trouble_is_logged_once_and_not_at_each_look(
+    it: FakeWorld, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """While a namespace was deleted, "there is no ModelRegistry" filled the log several times a second."""
+    with monkeypatch.context() as patched:
+        refuse(it, patched, BadInput("there is no ModelRegistry main", do="apply one"))
+        for _ in range(5):
+            it.look()
+        assert [each.getMessage().count("no ModelRegistry") for each in caplog.records] == [1]
+    it.run()
+    with monkeypatch.context() as patched:
+        refuse(it, patched, BadInput("there is no ModelRegistry main", do="apply one"))
+        it.wish(replicas=2)
+        it.look()
+    assert sum("no ModelRegistry" in each.getMessage() for each in caplog.records) == 2, "it came back: that is news"

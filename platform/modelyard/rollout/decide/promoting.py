@@ -40,7 +40,7 @@ def plan(seen: Observation) -> Plan:
     ended = entered(
         with_status(attempt, replace(status, verdict=verdict)), Phase.SUCCESSFUL, now=seen.now, why=verdict.message
     )
-    return Plan(ended, memory, first=(*_alias(seen), _tag(attempt, verdict)), acts=acts, again=seen.now)
+    return Plan(ended, memory, first=(*_alias(seen), _tag(seen, verdict)), acts=acts, again=seen.now)
 
 
 def _stop(seen: Observation) -> Verdict | None:
@@ -77,10 +77,18 @@ def _verdict(attempt: ModelRollout, *, first: bool) -> Verdict:
     return Verdict(outcome=Outcome.SUCCESSFUL, reason=reason, message=f"version {spec.version} is stable: {why}")
 
 
-def _tag(attempt: ModelRollout, verdict: Verdict) -> TagVersion:
+def _tag(seen: Observation, verdict: Verdict) -> TagVersion:
+    """What the registry keeps: what the version came to, and since when it was champion.
+
+    Each attempt has a tag of its own, so that a version that comes back has two: nothing is overwritten.
+    """
+    attempt = the_attempt(seen)
+    reign = f"modelyard.champion.{attempt.metadata.namespace}.{attempt.metadata.name}"
+    known = seen.target.tags if isinstance(seen.target, Target) and seen.target.version == attempt.spec.version else {}
+    moments = {} if reign in known else {reign: seen.now}
     tags = {"modelyard.rollout": "stable", "modelyard.rollout.name": attempt.metadata.name,
             "modelyard.rollout.reason": verdict.reason.value, "modelyard.rollout.message": verdict.message}  # fmt: skip
-    return TagVersion(model=attempt.spec.serving.model.name, version=attempt.spec.version, tags=tags)
+    return TagVersion(model=attempt.spec.serving.model.name, version=attempt.spec.version, tags=tags, moments=moments)
 
 
 def _alias(seen: Observation) -> tuple[Intent, ...]:

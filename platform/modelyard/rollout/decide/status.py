@@ -49,11 +49,14 @@ def _canary(seen: Observation, attempt: ModelRollout | None) -> CanaryStatus | N
     if attempt is None:
         return None
     verdict = attempt.status.verdict
+    came_to = "" if verdict is None else f"{verdict.outcome}: {verdict.reason}"
+    if has_ended(attempt):
+        return CanaryStatus(verdict=came_to)
     return CanaryStatus(
         version=attempt.spec.version,
         weight=(seen.weights.confirmed or {}).get(attempt.spec.arm, 0),
         step=f"{attempt.status.step}/{len(attempt.spec.steps)}",
-        verdict="" if verdict is None else f"{verdict.outcome}: {verdict.reason}",
+        verdict=came_to,
     )
 
 
