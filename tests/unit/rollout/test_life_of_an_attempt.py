@@ -349,3 +349,19 @@ def test_an_attempt_that_ended_is_no_canary_any_more(it: FakeWorld) -> None:
     ended = it.deployment.status.canary
     assert ended is not None
     assert (ended.version, ended.weight, ended.step, ended.verdict) == ("", 0, "", "Failed: ErrorRate")
+
+
+def test_of_stable_alone_no_counters_are_asked(it: FakeWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A query to Prometheus is a third of a look's time, and at rest it decides nothing."""
+    asked: list[str] = []
+    counts = it.counters.counts
+
+    def asking(key: str) -> object:
+        asked.append(key)
+        return counts(key)
+
+    monkeypatch.setattr(it.counters, "counts", asking)
+    it.look()
+    assert asked == []
+    it.bring("2")
+    assert set(asked) == {KEY}
