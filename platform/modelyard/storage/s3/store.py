@@ -23,6 +23,7 @@ TRANSFER = TransferConfig(max_io_queue=100)
 """boto3's own: parts of 8 MB, ten at once. Its queue to the disk would hold 256 MB; this one 25."""
 TRIES = 3
 """Of a read whose bytes did not arrive whole, beside those that boto3 makes of each request."""
+ENDED = "after-call.s3.CompleteMultipartUpload"
 DIGEST = "sha256"
 """Metadata of an object: the digest that its bytes had when they were put, which covers what lies in parts as well."""
 
@@ -117,8 +118,19 @@ class S3Store:
             with source.open("rb") as body:
                 answer = client.put_object(**self._named(key), Body=body, **settings)
             return self._stored(key, {**answer, "ContentLength": size})
-        client.upload_file(str(source), self._bucket, self._key(key), ExtraArgs=settings, Config=TRANSFER)
-        return self._stored(key, client.head_object(**self._named(key)))
+        answer = {}
+
+        def hear(parsed: Mapping[str, Any], **_: Any) -> None:
+            """Of several uploads at once, this one's: boto3's transfer gives no answer, and a HEAD may cost seconds."""
+            if parsed.get("Key") == self._key(key):
+                answer.update(parsed)
+
+        client.meta.events.register(ENDED, hear)
+        try:
+            client.upload_file(str(source), self._bucket, self._key(key), ExtraArgs=settings, Config=TRANSFER)
+        finally:
+            client.meta.events.unregister(ENDED, hear)
+        return self._stored(key, {**answer, "ContentLength": size})
 
     def _stored(self, key: str, answer: Mapping[str, Any]) -> Stored:
         version = _version(answer.get("VersionId"))
