@@ -44,6 +44,10 @@ class Versions:
         assert run.version is not None, f"{run}: {run.verdict}"
         return run.version
 
+    def known(self) -> tuple[str, ...]:
+        """Numbers of all that are registered."""
+        return tuple(each.version for each in self._registry().versions(MODEL))
+
     def champion(self) -> str | None:
         """What the alias names."""
         from modelyard.registry.port import Version
