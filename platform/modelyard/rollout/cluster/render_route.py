@@ -1,8 +1,8 @@
 """The way of requests to the arms: an HTTPRoute whose `rules` are ours, and the gateway's own retry policy. Pure.
 
 Envoy Gateway makes a cluster for each place of a rule, and takes it away with its place, or when its weight is 0. It
-does so before requests go elsewhere: those that are under way are lost. So for Envoy Gateway there are always two places,
-what has no share keeps one request in a million, and an arm stays at its place for as long as it is there
+does so before requests go elsewhere: those that are under way are lost. So for Envoy Gateway there are always two
+places, what has no share keeps one request in a million, and an arm stays at its place for as long as it is there
 (docs/decisions/0043-no-place-of-a-route-vanishes.md).
 """
 
