@@ -9,6 +9,7 @@ from modelyard.compression.compress import CompressionReport, compress
 from modelyard.data.prepare import PreparedData, prepare, source_digest
 from modelyard.errors import BadInput
 from modelyard.evaluation.report import EvaluationReport
+from modelyard.evaluation.rules import PAIRED
 from modelyard.model.predictor import digest_of
 from modelyard.packaging.package import package
 from modelyard.packaging.packed import Package
@@ -21,7 +22,7 @@ from modelyard.runs.stages import Stage, stage_key
 from modelyard.runs.variants import elsewhere_of
 from modelyard.runs.walk import Result, Walk
 from modelyard.spec.codec import to_data
-from modelyard.spec.gates import metric_of, served_only
+from modelyard.spec.gates import comparisons, metric_of, served_only
 from modelyard.spec.project import ModelProject
 from modelyard.storage.atomic import digest_file
 from modelyard.storage.code import CodeArchive
@@ -116,7 +117,8 @@ class Way:
         """
         walk, services = self.walk, self.services
         judged = walk.until is None or walk.until.place >= Stage.GATE.place
-        if judged and (walk.registered_before or not services.own):
+        compared = any(name in PAIRED for rule in self.project.gates for name in comparisons(rule))
+        if judged and compared and (walk.registered_before or not services.own):
             classes = data.value.facts.get("classes") or ()
             check_learnt(services.registry(), self.project, classes, into=walk.state / "champions")
 

@@ -100,8 +100,10 @@ def test_a_champion_whose_archive_is_gone_is_left_to_the_gate(tmp_path: Path) ->
     check(["moth"], COMPARED)
 
 
-def way(tmp_path: Path, *, registered: str | None, until: Stage | None = None, shared: bool = False) -> Way:
-    journal, asked = Journal(tmp_path), project(COMPARED)
+def way(
+    tmp_path: Path, *, registered: str | None, until: Stage | None = None, shared: bool = False, gate: Any = COMPARED
+) -> Way:
+    journal, asked = Journal(tmp_path), project(gate)
     if registered:
         journal.keep(RunRecord(id="0", started_at=0.0, project=asked, version=registered))
     walk = Walk(
@@ -135,10 +137,12 @@ def test_a_run_is_refused_before_anything_is_trained(tmp_path: Path, registered:
 
 
 @pytest.mark.parametrize(
-    ("registered", "until"), [(None, None), ("2", Stage.TRAIN)], ids=["a first run", "no gate is asked"]
+    ("registered", "until", "gate"),
+    [(None, None, COMPARED), ("2", Stage.TRAIN, COMPARED), ("2", None, ALONE)],
+    ids=["a first run", "no gate is asked", "no gate compares"],
 )
 def test_a_run_with_nothing_to_compare_with_does_not_wait_for_the_registry(
-    tmp_path: Path, registered: str | None, until: Stage | None, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, registered: str | None, until: Stage | None, gate: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(subject, "check_learnt", never)
-    way(tmp_path, registered=registered, until=until).check_classes(with_moths(tmp_path))
+    way(tmp_path, registered=registered, until=until, gate=gate).check_classes(with_moths(tmp_path))
