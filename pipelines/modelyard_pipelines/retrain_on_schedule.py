@@ -38,5 +38,7 @@ def retrain_on_schedule(pipeline: Pipeline) -> Any:
                 prepared = steps("prepare", model=model, data=data, source=seen.outputs["source"])
                 trained = trained_on(steps, given, prepared)
                 released(steps, given, seen=seen, prepared=prepared, trained=trained.outputs["trained"])
+            with dsl.Else(name="nothing-new"):
+                steps("unchanged", model=model, source=seen.outputs["source"])
 
     return way

@@ -15,3 +15,11 @@ def inconclusive(model: str, after: str, judged: dsl.Input[dsl.Artifact], words:
     from modelyard_pipelines.ending import ended
 
     ended(model=model, after=after, judged=judged, words=words)
+
+
+def unchanged(model: str, source: str, words: dsl.Output[dsl.Markdown]) -> None:
+    """A version was made of the same data, code and settings: there is nothing to train."""
+    from pathlib import Path
+
+    text = f"# {model}: nothing new\n\nA version was made of the data `{source}`, this code and these settings already."
+    Path(words.path).write_text(text + "\n", "utf-8")

@@ -17,9 +17,8 @@ from modelyard.runs.release import Services
 from modelyard.runs.run import Way
 from modelyard.runs.stages import Stage
 from modelyard.runs.walk import Silent, UntilReached, Walk
-from modelyard.spec.parse import parse_project_text
 from modelyard.spec.project import ModelProject
-from modelyard.storage.code import CodeArchive, pack
+from modelyard.storage.code import CodeArchive
 from modelyard.verdict import Outcome, Reason, Verdict
 from modelyard_pipelines import wiring
 from modelyard_pipelines.sections import parameters
@@ -28,59 +27,7 @@ from modelyard_pipelines.train_and_release import train_and_release
 
 pytestmark = [pytest.mark.process, pytest.mark.slow]
 
-PROJECT = """
-kind: ModelProject
-metadata: {name: digits}
-data:
-  source: s3://mine/digits.npz
-  splits: {train: 0.5, validation: 0.2, test: 0.3, stratify: label, seed: 7}
-train:
-  recipe: {use: "recipe.py:Recipe", with: {width: 16}}
-  optimizer: {name: adamw, lr: 0.01}
-  epochs: 3
-  batchSize: 32
-gates:
-- {metric: accuracy, atLeast: 0.6}
-- {metric: accuracy, notWorseThanChampion: {margin: 0.02}}
-compress: {maxDrop: {accuracy: 0.2}, objective: size, variants: [bf16]}
-promote: automatic
-pipeline:
-  image: registry.example.com/python/pipelines@sha256:0000000000000000000000000000000000000000000000000000000000000000
-  store: s3://mine/code
-"""
-RECIPE = '''
-from torch import nn
-
-
-class Recipe:
-    """A small net on 8 x 8 images."""
-
-    def __init__(self, width):
-        self.width = width
-
-    def model(self):
-        return nn.Sequential(nn.Flatten(), nn.Linear(64, self.width), nn.ReLU(), nn.Linear(self.width, 10))
-
-    def loss(self, outputs, batch):
-        return nn.functional.cross_entropy(outputs, batch["label"])
-'''
 JOB = "5a7d3c1e-job"
-
-
-@pytest.fixture(scope="module")
-def project() -> ModelProject:
-    return parse_project_text(PROJECT)
-
-
-@pytest.fixture(scope="module")
-def code(
-    environment: pytest.MonkeyPatch, project: ModelProject, tmp_path_factory: pytest.TempPathFactory
-) -> CodeArchive:
-    folder = tmp_path_factory.mktemp("code")
-    (folder / "recipe.py").write_text(RECIPE)
-    archive = pack(folder, tmp_path_factory.mktemp("packed"))
-    wiring.put_code(archive, project.pipeline.store)
-    return archive
 
 
 def test_the_pipeline_ends_in_the_version_that_a_run_on_this_machine_makes(
