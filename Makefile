@@ -30,10 +30,10 @@ $(VENV)/.ready: requirements/lock.txt requirements/torch-$(TORCH).txt requiremen
 demo: setup ## Three versions of a model, from data to live traffic, with a bad one rolled back (state in .modelyard/demo)
 	@$(BIN)/python examples/digits/demo.py
 
-# Two workers more than two cores, since tests of processes often wait; each file is one worker's, with its servers.
+# Three workers more than two cores, since tests of processes often wait; each file is one worker's, with its servers.
 test: setup ## Every test that this machine can run; the last one is the demo, alone
 	-@$(BIN)/python -m tests.cluster.build
-	@$(PYTEST) -n 4 --dist loadfile --no-loadscope-reorder --ignore tests/e2e/test_demo.py -q
+	@$(PYTEST) -n 5 --dist loadfile --no-loadscope-reorder --ignore tests/e2e/test_demo.py -q
 	@$(PYTEST) tests/e2e/test_demo.py -q
 
 cluster: setup ## Build the Kubernetes API server that tests use, once, from Go modules (about six minutes; needs Go)
