@@ -213,9 +213,10 @@ def ours(name: str, *, tag: str, wheels: Path) -> Path:
     mounted = [Path("/etc/ssl/certs/ca-certificates.crt"), Path("/etc/pip.conf")]
     volumes = [word for file in mounted if file.exists() for word in ("-v", f"{file}:{file}:ro")]
     log = archives() / f"{name}.log"
+    torch = ("--torch", "cpu", "--wheels", str(wheels)) if wheels.is_dir() else ()
     words = [
         "nice", "-n", "10", sys.executable, "images/build.py", name, "--builder", "buildah", "--tag", tag,
-        "--base", base(), "--torch", "cpu", "--wheels", str(wheels),
+        "--base", base(), *torch,
         "--", "--isolation", "chroot", "--pull-never", "--network", "host", *volumes,
     ]  # fmt: skip
     with log.open("wb") as out:

@@ -22,7 +22,8 @@ KEEP: Final = "MODELYARD_E2E_KEEP"
 """Leave the node up at the end, to look around and to begin the next run sooner (`make e2e-down` ends it)."""
 TAG: Final = "e2e"
 CHART: Final = ROOT / "charts" / "modelyard"
-WHEELS: Final = ROOT.parent / "shared" / "wheels"
+WHEELS: Final = Path(os.environ.get("WHEELS") or ROOT.parent / "shared" / "wheels")
+"""Where torch's CPU wheel is, as in the Makefile; without it images have torch's default build, which is far larger."""
 
 
 class Timed:
