@@ -9,6 +9,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -145,7 +146,8 @@ def sweep(folder: Path) -> None:
 
 
 def _half_written(name: str) -> bool:
-    return is_staged(name) or (name.startswith(".") and name.endswith(".tmp"))
+    """Whether the name is one of ours, marked: unpacked code may hold hidden files that end alike."""
+    return re.fullmatch(r"\.(.+\.)?[0-9a-f]{8,12}\.(tmp|staged|new)", name) is not None
 
 
 def _locked_folder(final: Path) -> tuple[Path, int]:

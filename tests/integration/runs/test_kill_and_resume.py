@@ -85,7 +85,7 @@ def test_killed_at_moments_that_nobody_chose(tmp_path: Path, unbroken: tuple[dic
             assert last_run(broken).state == RunState.RUNNING
     unborn = broken / ".modelyard" / "runs" / "20200101-000000"  # as one is left that ends while it writes its record
     unborn.mkdir()
-    (unborn / ".run.json.4c1d.tmp").write_text("{")
+    (unborn / ".run.json.4c1d4c1d4c1d.tmp").write_text("{")
     assert walk(broken, until="evaluate").code == 0
     assert results(broken) == expected
     assert leftovers(broken) == []

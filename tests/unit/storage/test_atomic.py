@@ -117,17 +117,17 @@ def test_what_a_killed_process_staged_is_removed_and_what_a_living_one_stages_is
 
 def test_a_sweep_takes_what_is_half_written_at_any_depth_and_nothing_else(tmp_path: Path) -> None:
     for half in (
-        "run/.run.json.4c1d.tmp",
-        "stage/.out.4c1d.staged/half",
-        ".4c1d.new/half",
-        "deep/er/.code.4c1d.tmp/half",
+        "run/.run.json.4c1d4c1d4c1d.tmp",
+        "stage/.out.4c1d4c1d4c1d.staged/half",
+        ".4c1d4c1d4c1d.new/half",
+        "deep/er/.code.4c1d4c1d4c1d.tmp/half",
     ):
         (tmp_path / half).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / half).write_text("half")
-    for whole in ("run/run.json", "run/a.tmp", ".hidden/whole", "deep/er/.settings"):
+    for whole in ("run/run.json", "run/a.tmp", ".hidden/whole", "deep/er/.settings", "code/.theirs.tmp"):
         (tmp_path / whole).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / whole).write_text("whole")
     sweep(tmp_path)
     assert {path.read_text() for path in tmp_path.rglob("*") if path.is_file()} == {"whole"}
-    assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 4
+    assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 5
     sweep(tmp_path / "not there")
