@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
+from functools import cache
 from typing import Any
 
 from kfp import dsl, kubernetes
@@ -53,8 +54,12 @@ class Steps:
         return task.set_display_name(title or name)
 
 
+@cache
 def components(image: str) -> Mapping[str, Any]:
-    """All components with one image. Nothing is installed when a step starts: what runs is what the digest names."""
+    """All components with one image. Nothing is installed when a step starts: what runs is what the digest names.
+
+    Made once: each reads and tokenizes its function's source, and a pipeline asks for each of its steps.
+    """
     make = dsl.component(base_image=image, install_kfp_package=False)
     return {function.__name__: make(function) for function in FUNCTIONS}
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import yaml
@@ -33,18 +34,24 @@ def arguments(
     Raises:
         BadInput: it asks for something that was not given.
     """
-    ir = next(yaml.load_all(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
-    asked: Mapping[str, Any] = ir["root"].get("inputDefinitions", {}).get("parameters", {})
+    pipeline, asked = _asked(text)
     known = parameters(project, code=code)
     recipes = [parameters(one, code=code)["train"] for one in tries]
     known |= {"recipes": recipes, "by": by} if recipes else {}
     known |= {"version": version} if version else {}
     for name, how in {"recipes": "two --try or more", "version": "--version, a registered version"}.items():
         if name in asked and name not in known:
-            raise BadInput(f"{ir['pipelineInfo']['name']} asks for {name}", do=f"give {how}")
+            raise BadInput(f"{pipeline} asks for {name}", do=f"give {how}")
         if name in known and name not in asked:
-            raise BadInput(f"{name} cannot act in {ir['pipelineInfo']['name']}", do="leave it out")
+            raise BadInput(f"{name} cannot act in {pipeline}", do="leave it out")
     return {name: known[name] for name in asked if name in known}
+
+
+@lru_cache(maxsize=4)  # asked before anything is put anywhere, and again with the code's digest
+def _asked(text: str) -> tuple[str, tuple[str, ...]]:
+    """The name of a compiled pipeline, and those of its parameters."""
+    ir = next(yaml.load_all(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
+    return ir["pipelineInfo"]["name"], tuple(ir["root"].get("inputDefinitions", {}).get("parameters", {}))
 
 
 def check_cron(cron: str) -> None:

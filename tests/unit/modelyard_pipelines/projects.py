@@ -1,6 +1,7 @@
 """A project with a `pipeline` section."""
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
 from modelyard.spec.parse import parse_project_text
@@ -64,5 +65,9 @@ def with_pods() -> ModelProject:
 
 @cache
 def compiled_once(name: str) -> str:
-    """A compiled pipeline: the whole way with all that can be said of its pods, the others as plain as they can be."""
-    return compiled(with_pods() if name == "train-and-release" else project(), name)
+    """A compiled pipeline: the whole way with all that can be said of its pods, the others as plain as they can be.
+
+    In a thread, whose stack is short: Kubeflow reads the source of each of its callers, at each field of each task.
+    """
+    with ThreadPoolExecutor(1) as beside:
+        return beside.submit(compiled, with_pods() if name == "train-and-release" else project(), name).result()
