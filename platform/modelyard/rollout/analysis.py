@@ -21,17 +21,15 @@ What is assumed: requests of a block are independent given their arm, and the ro
 """
 
 import math
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import pairwise
 
-from modelyard.errors import BadInput
-from modelyard.figures import duration, milliseconds, number
+from modelyard.figures import duration
 from modelyard.rollout import bets, bursts, guardrails, streams
+from modelyard.rollout.checks import LATENCY_BOUNDS_MS, check
 from modelyard.rollout.evidence import Alarm, Evidence, Mark, Tally, Trial, thinned
 from modelyard.rollout.streams import Closed, Read, Reading, Stream
-from modelyard.spec.check_deployment import LONGEST_BURST_S
+from modelyard.rollout.words import power, sides
 from modelyard.spec.deployment import Analysis, AnalysisMetric, AnalysisStep, MetricMargin, Step
 from modelyard.units import Percentage
 from modelyard.verdict import Outcome, Reason, Verdict
@@ -49,17 +47,6 @@ __all__ = [
 ]
 
 
-def _two_digits(first: float, last: float) -> tuple[float, ...]:
-    """Numbers of two significant digits from `first` to `last`, at most 1.1 times the one before, mostly 1.05."""
-    digits = [10]
-    while digits[-1] < 96:
-        digits.append(max(digits[-1] + 1, math.ceil(digits[-1] * 1.04)))
-    numbers = (float(f"{number}e{power}") for power in range(-4, 6) for number in digits)
-    return tuple(number for number in numbers if first <= number <= last)
-
-
-LATENCY_BOUNDS_MS = _two_digits(0.5, 20_000.0)
-"""Envoy keeps a histogram's values at two significant digits, so that only such bounds cut no bin in two."""
 SPENT = 0.85
 """Part of `missRate` that success may spend. The proof needs no reserve; what it takes as given does: bounds of
 latencies come from the past. It costs a twentieth of the requests, and lets a simulation show the promise kept."""
@@ -164,14 +151,14 @@ def verdict(
         alarm, trial = evidence.alarm(metric.name), evidence.trial(metric.name, _margin(metric, margins).value)
         if alarm.log_e >= alarm_threshold(spec) and trial is not None and trial.beyond:
             reason = Reason.ERROR_RATE if metric.name == "error-rate" else Reason.LATENCY
-            shown = f"evidence of worse {_power(alarm.log_e)} ≥ {_power(alarm_threshold(spec))}"
-            return _said(Outcome.FAILED, reason, f"{_sides(evidence, metric, margins)}; {shown}")
+            shown = f"evidence of worse {power(alarm.log_e)} ≥ {power(alarm_threshold(spec))}"
+            return _said(Outcome.FAILED, reason, f"{sides(evidence, metric, _margin(metric, margins))}; {shown}")
     trials = [evidence.trial(metric.name, _margin(metric, margins).value) for metric in enough]
     logs = [trial.log_e if trial is not None else 0.0 for trial in trials]
     if logs and len(logs) == len(spec.metrics) and min(logs) >= success_threshold(spec):
         weakest = enough[logs.index(min(logs))]
-        shown = f"evidence of not worse {_power(min(logs))} ≥ {_power(success_threshold(spec))}"
-        message = f"{_sides(evidence, weakest, margins)}; {shown}"
+        shown = f"evidence of not worse {power(min(logs))} ≥ {power(success_threshold(spec))}"
+        message = f"{sides(evidence, weakest, _margin(weakest, margins))}; {shown}"
         return _said(Outcome.SUCCESSFUL, Reason.ANALYSIS_SUCCESSFUL, message)
     waited = now - (evidence.began_at if since is None else since)
     if waited < spec.max_duration.seconds:
@@ -194,13 +181,13 @@ def progress(evidence: Evidence, spec: Analysis, *, margins: Margins | None = No
         trial = evidence.trial(metric.name, _margin(metric, margins or {}).value)
         good, bad = trial.log_e if trial else 0.0, evidence.alarm(metric.name).log_e
         lines.append(
-            f"{_sides(evidence, metric, margins or {})}; evidence of not worse {_power(good)} of "
-            f"{_power(success_threshold(spec))}, of worse {_power(bad)} of {_power(alarm_threshold(spec))}"
+            f"{sides(evidence, metric, _margin(metric, margins or {}))}; evidence of not worse {power(good)} of "
+            f"{power(success_threshold(spec))}, of worse {power(bad)} of {power(alarm_threshold(spec))}"
         )
     for rail in spec.guardrails:
         log = guardrails.alarm_of(evidence, rail).log_e
         lines.append(
-            f"{guardrails.seen(evidence, rail)}; evidence of more {_power(log)} of {_power(alarm_threshold(spec))}"
+            f"{guardrails.seen(evidence, rail)}; evidence of more {power(log)} of {power(alarm_threshold(spec))}"
         )
     return tuple(lines)
 
@@ -213,64 +200,6 @@ def alarm_threshold(spec: Analysis) -> float:
 def success_threshold(spec: Analysis) -> float:
     """Logarithm that each metric's success must reach."""
     return -math.log(SPENT * spec.miss_rate.fraction)
-
-
-def check(spec: Analysis, bounds_ms: Sequence[float] = LATENCY_BOUNDS_MS, *, steps: Iterable[Step] = ()) -> None:
-    """Refuse an analysis that can never come to a verdict, or that errs without limit.
-
-    Raises:
-        BadInput: names the field and what to write.
-    """
-    _check_numbers(spec)
-    guardrails.check(spec.guardrails, bounds_ms)
-    known = {metric.name: metric for metric in spec.metrics}
-    if len(known) < max(1, len(spec.metrics)):
-        named = ", ".join(metric.name for metric in spec.metrics) or "nothing"
-        raise BadInput(f"analysis.metrics names {named}", do="name at least one, and each once")
-    for metric in spec.metrics:
-        _check_margin(metric.name, metric.margin, bounds_ms)
-    for name, value in _step_margins(steps):
-        if name not in known:
-            raise BadInput(f"a step has a margin for {name}, which is not in analysis.metrics", do="add it there")
-        _check_margin(name, replace(known[name].margin, value=value), bounds_ms)
-
-
-def _check_numbers(spec: Analysis) -> None:
-    for name, rate in (("falseAlarmRate", spec.false_alarm_rate), ("missRate", spec.miss_rate)):
-        if not 0 < rate.fraction < 0.5:
-            raise BadInput(f"analysis.{name} is {rate}", do="write a risk above 0% and below 50%, like 1%")
-    for name, count, least in (("minRequests", spec.min_requests, 1), ("warmupRequests", spec.warmup_requests, 0)):
-        if count < least:
-            raise BadInput(f"analysis.{name} is {count}", do=f"write at least {least}")
-    if spec.max_duration.seconds <= 0:
-        raise BadInput(f"analysis.maxDuration is {spec.max_duration}", do="write a duration above 0s, like 30m")
-    if spec.bursts.seconds > LONGEST_BURST_S:
-        raise BadInput(f"analysis.bursts is {spec.bursts}", do=f"write at most {LONGEST_BURST_S:.0f}s")
-
-
-def _step_margins(steps: Iterable[Step]) -> list[tuple[str, Percentage]]:
-    waits = [step.analysis for step in steps if isinstance(step, AnalysisStep)]
-    return [(name, value) for wait in waits for name, value in wait.margins.items()]
-
-
-def _check_margin(name: str, margin: MetricMargin, bounds_ms: Sequence[float]) -> None:
-    value = margin.value.fraction
-    if value <= 0 or (margin.type == "Absolute" and value >= 1):
-        raise BadInput(
-            f"the margin of {name} is {margin.value}", do="write more than 0%, and if Absolute less than 100%"
-        )
-    if name == "error-rate":
-        return
-    if not re.fullmatch(r"latency-p\d{1,2}(?:\.\d+)?", name) or not 0 < bets.tail(name) < 1:
-        raise BadInput(f"no analysis knows the metric {name}", do="use error-rate, or latency-p90 with any percentile")
-    if margin.type != "Relative":
-        raise BadInput(f"the margin of {name} is Absolute", do="make it Relative, like {type: Relative, value: 50%}")
-    ratio = max((later / earlier for earlier, later in pairwise(bounds_ms)), default=math.inf)
-    if (1 + value) * bets.SLACK < ratio:
-        raise BadInput(
-            f"the margin of {name} is {margin.value}, finer than the buckets of the histogram ({ratio - 1:.1%} apart)",
-            do=f"write a margin of at least {math.ceil(100 * (min(ratio, 1e6) / bets.SLACK - 1))}%",
-        )
 
 
 def _margin(metric: AnalysisMetric, margins: Margins) -> MetricMargin:
@@ -304,7 +233,7 @@ def _over(evidence: Evidence, spec: Analysis) -> Verdict | None:
         counted = guardrails.counted(evidence, rail).canary
         if counted >= spec.min_requests and alarm.log_e >= alarm_threshold(spec):
             reason = Reason.ERROR_RATE if rail.slower_than is None else Reason.LATENCY
-            shown = f"evidence of more {_power(alarm.log_e)} ≥ {_power(alarm_threshold(spec))}"
+            shown = f"evidence of more {power(alarm.log_e)} ≥ {power(alarm_threshold(spec))}"
             return _said(Outcome.FAILED, reason, f"{guardrails.seen(evidence, rail)}; {shown}")
     return None
 
@@ -353,19 +282,3 @@ def _mark(evidence: Evidence, metric: AnalysisMetric, margins: Margins, now: flo
 
 def _said(outcome: Outcome, reason: Reason, message: str) -> Verdict:
     return Verdict(outcome=outcome, reason=reason, message=message)
-
-
-def _sides(evidence: Evidence, metric: AnalysisMetric, margins: Margins) -> str:
-    """Both sides of a comparison in words."""
-    tally, margin = evidence.tallies[metric.name], _margin(metric, margins)
-    what = "failed" if metric.name == "error-rate" else f"slower than {milliseconds(tally.bound)}"
-    allowed = f"+{margin.value}" if margin.type == "Relative" else f"{margin.value[:-1]} points"
-    return (
-        f"{metric.name}: {tally.canary_share:.2%} of the canary's {tally.canary:,} {what}, "
-        f"{tally.stable_share:.2%} of stable's {tally.stable:,}, margin {allowed}"
-    )
-
-
-def _power(log: float) -> str:
-    """An E-value as people read it."""
-    return number(math.exp(log), 3) if abs(log) < 20 else f"10^{log / math.log(10):.0f}"
