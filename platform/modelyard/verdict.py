@@ -51,6 +51,7 @@ class Reason(StrEnum):
     ANALYSIS_INCONCLUSIVE = "AnalysisInconclusive"
     ERROR_RATE = "ErrorRate"
     LATENCY = "Latency"
+    PREDICTION_DRIFT = "PredictionDrift"
     NO_EVIDENCE = "NoEvidence"
     GATHERING_EVIDENCE = "GatheringEvidence"
     MAX_DURATION = "MaxDuration"

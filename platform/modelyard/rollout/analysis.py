@@ -15,6 +15,8 @@ picked from *earlier* stable traffic. Two kinds of E-processes (`modelyard.stati
   stable's share over x, where y is the *last* bound ≤ (1 + margin)·x. A canary that is slower by the margin's factor or
   more is in this null, so `missRate` holds for it; with the first bound above it would not.
 
+`prediction-drift` compares the classes that both arms predict; its two E-processes stand in `modelyard.rollout.drift`.
+
 Evidence is carried on when the margin changes by step: all margins of all steps are tested from the first request on.
 What is assumed: requests of a block are independent given their arm, and the router deals them out by chance. With
 `bursts`, the second half is enough: time blocks are compared instead (`modelyard.rollout.bursts`).
@@ -25,7 +27,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from modelyard.figures import duration
-from modelyard.rollout import bets, bursts, guardrails, streams
+from modelyard.rollout import bets, bursts, drift, guardrails, streams
 from modelyard.rollout.checks import LATENCY_BOUNDS_MS, check
 from modelyard.rollout.evidence import Alarm, Evidence, Mark, Tally, Trial, thinned
 from modelyard.rollout.streams import Closed, Read, Reading, Stream
@@ -53,6 +55,9 @@ latencies come from the past. It costs a twentieth of the requests, and lets a s
 _CARRIED = 3.0
 """Evidence of success, in nats above its threshold, that is carried on."""
 
+_REASONS = {"error-rate": Reason.ERROR_RATE, drift.NAME: Reason.PREDICTION_DRIFT}
+"""Of a failure, by metric; else it is a latency."""
+
 Margins = Mapping[str, Percentage]
 
 
@@ -70,6 +75,7 @@ def begin(spec: Analysis, *, now: float, steps: Sequence[Step] = ()) -> Evidence
         began_at=now,
         attempts=stream,
         answers=stream,
+        predictions=stream,
         alarms=tuple(Alarm(metric=metric.name) for metric in spec.metrics),
         rails=tuple(Alarm(metric=guardrails.name_of(rail)) for rail in spec.guardrails),
         tallies={metric.name: Tally() for metric in spec.metrics},
@@ -103,7 +109,7 @@ def look(
     if stable is None or canary is None:
         return evidence
     errors = [metric for metric in spec.metrics if metric.name == "error-rate"]
-    latencies = [metric for metric in spec.metrics if metric.name != "error-rate"]
+    latencies = [metric for metric in spec.metrics if metric.name.startswith("latency-")]
     cap = success_threshold(spec) + _CARRIED
     before = evidence
     fast = [rail for rail in spec.guardrails if rail.slower_than is None]
@@ -120,6 +126,8 @@ def look(
             evidence = evidence if block is None else guardrails.advance(evidence, left.bounds, block, rails)
         elif wanted:
             evidence = replace(evidence, ignored=evidence.ignored + 1)
+    if any(metric.name == drift.NAME for metric in spec.metrics):
+        evidence = drift.look(evidence, stable, canary, cap=cap)
     moved = [one for one in spec.metrics if evidence.tallies[one.name] != before.tallies[one.name]]
     marks = tuple(_mark(evidence, metric, margins, now) for metric in moved)
     return replace(evidence, history=thinned(evidence.history + marks)) if marks else evidence
@@ -150,7 +158,7 @@ def verdict(
     for metric in enough:
         alarm, trial = evidence.alarm(metric.name), evidence.trial(metric.name, _margin(metric, margins).value)
         if alarm.log_e >= alarm_threshold(spec) and trial is not None and trial.beyond:
-            reason = Reason.ERROR_RATE if metric.name == "error-rate" else Reason.LATENCY
+            reason = _REASONS.get(metric.name, Reason.LATENCY)
             shown = f"evidence of worse {power(alarm.log_e)} ≥ {power(alarm_threshold(spec))}"
             return _said(Outcome.FAILED, reason, f"{sides(evidence, metric, _margin(metric, margins))}; {shown}")
     trials = [evidence.trial(metric.name, _margin(metric, margins).value) for metric in enough]
@@ -167,6 +175,8 @@ def verdict(
     if few:
         counted = evidence.counted(few[0])
         message = f"{few[0]}: {counted} comparable requests < minRequests {spec.min_requests} after {duration(waited)}"
+        if few[0] == drift.NAME and (why := drift.why_nothing(evidence)):
+            message = f"{message}; {why}"
         return _said(Outcome.INCONCLUSIVE, Reason.NO_EVIDENCE, message)
     message = (
         f"{duration(waited)} ≥ maxDuration {spec.max_duration}; {'; '.join(progress(evidence, spec, margins=margins))}"

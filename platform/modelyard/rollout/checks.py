@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 from modelyard.errors import BadInput
-from modelyard.rollout import bets, guardrails
+from modelyard.rollout import bets, drift, guardrails
 from modelyard.spec.check_deployment import LONGEST_BURST_S
 from modelyard.spec.deployment import Analysis, AnalysisStep, MetricMargin, Step
 from modelyard.units import Percentage
@@ -70,7 +70,9 @@ def _check_margin(name: str, margin: MetricMargin, bounds_ms: Sequence[float]) -
         raise BadInput(
             f"the margin of {name} is {margin.value}", do="write more than 0%, and if Absolute less than 100%"
         )
-    if name == "error-rate":
+    if name == drift.NAME and margin.type != "Absolute":
+        raise BadInput(f"the margin of {name} is Relative", do="make it Absolute, like {type: Absolute, value: 10%}")
+    if name in ("error-rate", drift.NAME):
         return
     if not re.fullmatch(r"latency-p\d{1,2}(?:\.\d+)?", name) or not 0 < bets.tail(name) < 1:
         raise BadInput(f"no analysis knows the metric {name}", do="use error-rate, or latency-p90 with any percentile")

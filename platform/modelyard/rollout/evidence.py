@@ -38,6 +38,8 @@ class Trial:
     weight: float = 0.0
     surge: float = 0.0
     """The canary's hits beyond what the margin allows, since the moment at which that sum was lowest."""
+    sums: tuple[float, ...] = ()
+    """Of prediction drift: for each class, the sum over blocks of weight × (canary's share − stable's)."""
 
     @property
     def beyond(self) -> bool:
@@ -82,6 +84,17 @@ class Mark:
 
 
 @record
+class Drift:
+    """How far the arms' predicted classes are apart, as an estimate: older blocks fade."""
+
+    labels: tuple[str, ...] = ()
+    """All classes seen, in the order of the counts."""
+    sums: tuple[float, ...] = ()
+    """For each class, the sum over blocks of weight × (canary's share − stable's)."""
+    weight: float = 0.0
+
+
+@record
 class Evidence:
     """All that is known of one canary. Its JSON is the checkpoint in the attempt's status."""
 
@@ -95,6 +108,9 @@ class Evidence:
     rails: tuple[Alarm, ...] = ()
     """Of guardrails, against "the canary is within its limit"."""
     tallies: Mapping[str, Tally] = field(default_factory=dict)
+    predictions: Stream = field(default_factory=Stream)
+    """Of predicted classes."""
+    drift: Drift = field(default_factory=Drift)
     ignored: int = 0
     """Readings that made no sense."""
     history: tuple[Mark, ...] = ()
@@ -109,6 +125,8 @@ class Evidence:
 
     def stream(self, metric: str) -> Stream:
         """Where a metric's counts come from."""
+        if metric == "prediction-drift":
+            return self.predictions
         return self.attempts if metric == "error-rate" else self.answers
 
     def counted(self, metric: str) -> int:

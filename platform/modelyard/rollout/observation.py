@@ -87,6 +87,8 @@ class Counts:
     """Answers at most as slow as each bound: cumulative over bounds, like Prometheus' `le`; the last is +Inf."""
     bounds: tuple[float, ...] = ()
     """Upper bounds in milliseconds, without the last (+Inf)."""
+    classes: Mapping[str, int] | None = None
+    """Answers by the class that they predict, since the router (or the arm's servers) started; None: not told."""
 
 
 @record

@@ -8,6 +8,7 @@ row of cumulative counts over bounds, the last one counting all. Error rate is t
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import field, replace
 from itertools import accumulate
 from operator import add, sub
@@ -48,6 +49,10 @@ class Reading(Protocol):
     @property
     def bounds(self) -> tuple[float, ...]:
         """Upper bounds in milliseconds, without the last (+Inf)."""
+
+    @property
+    def classes(self) -> Mapping[str, int] | None:
+        """Answers by the class that they predict; None where that is not told."""
 
 
 Row = tuple[int, ...]

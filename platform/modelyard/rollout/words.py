@@ -3,12 +3,15 @@
 import math
 
 from modelyard.figures import milliseconds, number
+from modelyard.rollout import drift
 from modelyard.rollout.evidence import Evidence, Tally
 from modelyard.spec.deployment import AnalysisMetric, MetricMargin
 
 
 def sides(evidence: Evidence, metric: AnalysisMetric, margin: MetricMargin) -> str:
     """Both sides of a comparison, and the margin."""
+    if metric.name == drift.NAME:
+        return f"{drift.seen(evidence)}, margin {allowed(margin)}"
     tally = evidence.tallies[metric.name]
     return (
         f"{metric.name}: {share(tally.canary_share)} of the canary's {tally.canary:,} {what(metric, tally)}, "
