@@ -118,6 +118,8 @@ class Memory:
     """Since when the canary has had no ready replica."""
     requests: int | None = None
     """The canary's counter before its first request of this attempt."""
+    unseen_since: float | None = None
+    """Since when an arm that has requests to answer has had no counters."""
 
 
 REFUSED, TROUBLE = "Refused", "Trouble"

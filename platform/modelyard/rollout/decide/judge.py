@@ -30,18 +30,25 @@ def folded(seen: Observation) -> Memory:
     counts = seen.counts.get(attempt.spec.arm)
     if memory.requests is None and counts is not None:
         memory = replace(memory, requests=counts.requests - counts.errors)
-    unready = None
-    if sides.ready(sides.canary(seen)) == 0:
-        since = memory.unready_since
-        unready = seen.now if since is None or since > seen.now + SKEW_S else since
-    memory = replace(memory, unready_since=unready)
+    stable = None if seen.stable is None else seen.counts.get(seen.stable.arm)
+    unready = sides.ready(sides.canary(seen)) == 0
+    unseen = bool(seen.weights.asked.get(attempt.spec.arm)) and None in (counts, stable)
+    memory = replace(
+        memory,
+        unready_since=_since(memory.unready_since, seen.now) if unready else None,
+        unseen_since=_since(memory.unseen_since, seen.now) if unseen else None,
+    )
     if memory.evidence is None:
         return memory
-    stable = None if seen.stable is None else seen.counts.get(seen.stable.arm)
     margins = margins_at(attempt.spec.steps, attempt.status.step)
     spec = attempt.spec.serving.analysis
     evidence = analysis.look(memory.evidence, spec, now=seen.now, stable=stable, canary=counts, margins=margins)
     return replace(memory, evidence=evidence)
+
+
+def _since(before: float | None, now: float) -> float:
+    """When it began; from now on where that is not known, or lies ahead."""
+    return now if before is None or before > now + SKEW_S else before
 
 
 def judged(seen: Observation, memory: Memory) -> Verdict | None:

@@ -12,6 +12,8 @@ from modelyard.spec.rollout import ModelRollout, Phase
 from modelyard.verdict import Reason, Verdict
 
 VERIFIED_NOT = frozenset({Reason.DIGEST_MISMATCH, Reason.ARTIFACT_MISSING})
+UNSEEN_S = 20.0
+"""Seconds without counters after which people are told: one scrape that was missed is no news."""
 
 
 def stamped(rollout: ModelRollout, now: float) -> ModelRollout:
@@ -95,9 +97,12 @@ def _progressing(seen: Observation, attempt: ModelRollout | None) -> Condition:
         return Condition(type="Progressing", status="False", reason=reason, message=message)
     reason = "Paused" if attempt.spec.paused else phase.value
     step = f", step {attempt.status.step + 1} of {len(attempt.spec.steps)}" if phase is Phase.PROGRESSING else ""
-    return Condition(
-        type="Progressing", status="True", reason=reason, message=f"{name}: version {attempt.spec.version}{step}"
-    )
+    message = f"{name}: version {attempt.spec.version}{step}"
+    unseen = seen.memory.unseen_since
+    if phase is Phase.PROGRESSING and unseen is not None and seen.now - unseen >= UNSEEN_S:
+        reason = Reason.NO_EVIDENCE.value
+        message = f"{message}: no counters of what clients got (router or Prometheus away?), so nothing is judged"
+    return Condition(type="Progressing", status="True", reason=reason, message=message)
 
 
 def _degraded(seen: Observation) -> Condition:
