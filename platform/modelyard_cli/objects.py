@@ -29,11 +29,12 @@ def objects(
     if uri.hostname in ("localhost", "127.0.0.1", "::1", "0.0.0.0"):  # noqa: S104 - refused, not bound
         raise BadInput(f"--tracking-uri {tracking_uri} is a pod itself", do="give the address that pods use")
     spec = deployment_spec(project)
-    # The port is where a laptop's router listens; a cluster's gateway has its own.
+    # The port is where a laptop's router listens, the Prometheus what a laptop asks; a cluster has its own.
     on_cluster = replace(
         spec,
         model=replace(spec.model, registry_ref=RegistryRef(name=registry)),
         traffic=replace(spec.traffic, port=None),
+        analysis=replace(spec.analysis, prometheus=None),
     )
     credentials = SecretRef(name=secret) if secret else None
     source = ModelRegistry(

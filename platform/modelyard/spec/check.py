@@ -12,6 +12,7 @@ from modelyard.spec.check_deployment import check_alias, check_name, check_servi
 from modelyard.spec.check_gates import check_gates, check_metric
 from modelyard.spec.check_numbers import at_least, between, positive
 from modelyard.spec.check_pipeline import check_pipeline
+from modelyard.spec.check_query import check_asked
 from modelyard.spec.check_resources import check_resources
 from modelyard.spec.check_strategy import check_strategy
 from modelyard.spec.data import Data, Shards
@@ -225,6 +226,7 @@ def _compress(project: ModelProject) -> Iterator[Problem]:
 
 def _deployment(project: ModelProject) -> Iterator[Problem]:
     yield from check_serving(project.deployment, ("deployment",))
+    yield from check_asked(project.deployment.analysis, ("deployment", "analysis"))
 
 
 def _pipeline(project: ModelProject) -> Iterator[Problem]:

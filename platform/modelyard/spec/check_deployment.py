@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 
 from modelyard.spec.check_numbers import at_least, between, positive
+from modelyard.spec.check_query import check_queries, check_query
 from modelyard.spec.deployment import (
     Analysis,
     AnalysisStep,
@@ -155,13 +156,16 @@ def _analysis(analysis: Analysis, at: FieldPath) -> Iterator[Problem]:
     yield from at_least(0, analysis.warmup_requests, (*at, "warmupRequests"))
     yield from positive(analysis.max_duration, (*at, "maxDuration"))
     yield from _guardrails(analysis, at)
+    yield from check_queries(analysis, at)
     if not analysis.metrics:
         yield Problem(field=(*at, "metrics"), message="is empty: missing evidence never promotes; compare something")
     for index, metric in enumerate(analysis.metrics):
         here = (*at, "metrics", str(index))
         latency = _LATENCY.fullmatch(metric.name)
-        if metric.name != "error-rate" and not latency:
-            message = f"{metric.name!r} is not compared; known are error-rate and latency-pNN, like latency-p90"
+        yield from check_query(metric, here)
+        if metric.name != "error-rate" and not latency and metric.query is None:
+            known = "known are error-rate, latency-pNN, like latency-p90, and what has a query"
+            message = f"{metric.name!r} is not compared; {known}"
             yield Problem(field=(*here, "name"), message=message)
         if metric.name in [other.name for other in analysis.metrics[:index]]:
             yield Problem(field=(*here, "name"), message=f"{metric.name} is given twice")
@@ -190,4 +194,4 @@ def _guardrails(analysis: Analysis, at: FieldPath) -> Iterator[Problem]:
 
 def _most(metric: str) -> float:
     """The widest margin that still compares: all requests failing, or ten times as slow."""
-    return 1.0 if metric == "error-rate" else 10.0
+    return 10.0 if metric.startswith("latency-") else 1.0

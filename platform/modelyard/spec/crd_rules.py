@@ -21,6 +21,12 @@ _BRIEF: Final = Rule(
 _FROZEN: Final = Rule("self == oldSelf", "an attempt is frozen: leave it as it is; a retry makes a new one")
 _WEIGHTS: Final = "self.steps.filter(s, has(s.setWeight) && s.setWeight > 0).map(s, s.setWeight)"
 _MARGIN: Final = "double({0}.substring(0, {0}.size() - 1))"
+_QUERY: Final = {
+    "maxLength": 4096,
+    "x-kubernetes-validations": [
+        Rule("self.contains('$arm')", 'a query without $arm gives both arms one answer: write it like {arm="$arm"}')
+    ],
+}
 _DNS_LABEL: Final = {"pattern": "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", "minLength": 1, "maxLength": 63}
 _SUBDOMAIN: Final = {"minLength": 1, "maxLength": 253}
 _NAMED: Final = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
@@ -99,25 +105,58 @@ RULES: Final[Mapping[type, tuple[Rule, ...]]] = {
             "(!has(one.slowerThan) || other.slowerThan == one.slowerThan)))",
             "two guardrails limit the same: keep the stricter, or give one another slowerThan",
         ),
+        Rule(
+            "!has(self.prometheus)",
+            "prometheus is for a laptop: leave it out, and set operator.prometheus in the chart's values",
+        ),
+        Rule(
+            "!(self.bursts.matches('[1-9]')) || self.metrics.all(m, !has(m.query) || !has(m.query.sum))",
+            "bursts cannot act on a mean: leave bursts out, or count failures instead of a sum",
+        ),
     ),
     **POD_RULES,
     deployment.AnalysisGate: (
         Rule(
             "!has(self.margins) || self.margins.all(name, "
             f"{_MARGIN.format('self.margins[name]')} > 0.0 && "
-            f"{_MARGIN.format('self.margins[name]')} <= (name == 'error-rate' ? 100.0 : 1000.0))",
-            "a margin must be above 0%, and at most 100% (error-rate) or 1000% (latency)",
+            f"{_MARGIN.format('self.margins[name]')} <= (name.startsWith('latency-') ? 1000.0 : 100.0))",
+            "a margin must be above 0%, and at most 100%, or 1000% of a latency",
         ),
     ),
     deployment.AnalysisMetric: (
         Rule(
-            "self.name == 'error-rate' || self.margin.type == 'Relative'",
+            "!self.name.startsWith('latency-') || self.margin.type == 'Relative'",
             "margin.type: Absolute cannot act on a latency in percent: write Relative",
         ),
         Rule(
             f"{_MARGIN.format('self.margin.value')} > 0.0 && "
-            f"{_MARGIN.format('self.margin.value')} <= (self.name == 'error-rate' ? 100.0 : 1000.0)",
-            "margin.value must be above 0%, and at most 100% (error-rate) or 1000% (latency)",
+            f"{_MARGIN.format('self.margin.value')} <= (self.name.startsWith('latency-') ? 1000.0 : 100.0)",
+            "margin.value must be above 0%, and at most 100%, or 1000% of a latency",
+        ),
+        Rule(
+            "has(self.query) != self.name.matches('^(error-rate|latency-p[1-9][0-9]?(\\\\.[0-9])?)$')",
+            "name is error-rate or latency-pNN, like latency-p90; any other metric needs a query",
+        ),
+        Rule(
+            "!has(self.query) || self.name.matches('^[a-z][a-z0-9-]*$') && !self.name.startsWith('latency-')",
+            "a query's name is lower-case letters, digits and -, and not one of ours: write it like refunds",
+        ),
+        Rule(
+            "!has(self.query) || !has(self.query.bounds) || self.margin.type == 'Absolute' || "
+            "!self.query.bounds[0].matches('[1-9]')",
+            "margin.type: Relative has no meaning where bounds do not begin at 0: write Absolute",
+        ),
+    ),
+    deployment.MetricQuery: (
+        Rule(
+            "has(self.failures) != has(self.sum)",
+            "give exactly one of failures (a count) and sum (of values, with bounds)",
+        ),
+        Rule(
+            "has(self.sum) == (has(self.bounds) && self.bounds.size() == 2 && "
+            "quantity(self.bounds[0]).isLessThan(quantity(self.bounds[1])))"
+            " && (has(self.sum) || !has(self.bounds) || self.bounds.size() == 0)",
+            'sum and bounds go together: the smallest and the largest value of one request, like ["0", "5"]',
         ),
     ),
     deployment.Traffic: (
@@ -183,9 +222,12 @@ FIELDS: Final[Mapping[tuple[type, str], Mapping[str, Any]]] = {
     (deployment.Analysis, "warmupRequests"): {"minimum": 0},
     (deployment.Analysis, "maxDuration"): {"x-kubernetes-validations": [_POSITIVE]},
     (deployment.AnalysisMetric, "name"): {
-        "pattern": r"^(error-rate|latency-p[1-9][0-9]?(\.[0-9])?)$",
         "maxLength": 32,
     },
+    (deployment.MetricQuery, "total"): _QUERY,
+    (deployment.MetricQuery, "failures"): _QUERY,
+    (deployment.MetricQuery, "sum"): _QUERY,
+    (deployment.MetricQuery, "bounds"): {"maxItems": 2},
     (deployment.Traffic, "port"): {"minimum": 1024, "maximum": 65_535},
     (deployment.Traffic, "timeout"): {"x-kubernetes-validations": [_POSITIVE]},
     (deployment.Traffic, "retries"): {"minimum": 0, "maximum": 10},

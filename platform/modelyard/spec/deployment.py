@@ -236,13 +236,33 @@ class MetricMargin:
 
 
 @record
+class MetricQuery:
+    """Counters that a Prometheus has of each arm, in PromQL.
+
+    `$arm` stands for the arm's name, which each answer carries in the header `x-modelyard-arm`. Counters as they are,
+    without `rate` and without `sum`: each series is watched for restarts by itself, then they are added up.
+    """
+
+    total: str
+    """Requests that were judged."""
+    failures: str | None = None
+    """Those of them that were bad. Exactly one of `failures` and `sum`."""
+    sum: str | None = None
+    """The sum of a value that each of them has, larger being worse; with `bounds`."""
+    bounds: tuple[Quantity, ...] = ()
+    """With `sum`: the smallest and the largest value that one request can have, like `["0", "5"]`."""
+
+
+@record
 class AnalysisMetric:
-    """One comparison of canary and stable: `error-rate`, or `latency-pNN`."""
+    """One comparison of canary and stable: `error-rate`, `latency-pNN`, or what a query counts."""
 
     name: str
-    """`error-rate`, or `latency-pNN`."""
+    """`error-rate`, `latency-pNN`, or with `query` a name of your own."""
     margin: MetricMargin
-    """How much worse than stable is still as good."""
+    """How much worse than stable is still as good. Of a mean, `Absolute` is a share of the width of its `bounds`."""
+    query: MetricQuery | None = None
+    """Where the counts come from, if not from the router."""
 
 
 @record
@@ -268,6 +288,8 @@ class Analysis:
         AnalysisMetric(name="latency-p90", margin=MetricMargin(type="Relative", value=Percentage("50%"))),
     )
     """What is compared."""
+    prometheus: str | None = None
+    """Laptop: URL of the Prometheus that `query` is asked of. On a cluster the operator knows its own."""
     guardrails: tuple[Guardrail, ...] = ()
     """Limits on absolute values, beside the comparisons. They share `falseAlarmRate` with them."""
     min_requests: int = 10

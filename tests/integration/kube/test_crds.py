@@ -60,6 +60,12 @@ def metrics(*given: tuple[str, str, str]) -> Mapping[str, Any]:
     return {"analysis": {"metrics": named}}
 
 
+def asked(*, name: str = "refunds", margin: str = "Absolute", **query: Any) -> dict[str, dict[str, Any]]:
+    given = {"failures": 'refunds_total{arm="$arm"}', "total": 'orders_total{arm="$arm"}', **query}
+    told = {field: value for field, value in given.items() if value is not None}
+    return {"analysis": {"metrics": [{"name": name, "margin": {"type": margin, "value": "5%"}, "query": told}]}}
+
+
 def pod(**spec: Any) -> Mapping[str, Any]:
     return {"podTemplate": {"spec": spec}}
 
@@ -108,10 +114,26 @@ REFUSED: Mapping[str, Refusal] = {
     "a risk of a half": ({"analysis": {"falseAlarmRate": "50%"}}, "must be above 0% and below 50%"),
     "a risk of nothing": ({"analysis": {"missRate": "0%"}}, "must be above 0% and below 50%"),
     "no metric": ({"analysis": {"metrics": []}}, "should have at least 1 items"),
-    "a metric that nobody measures": (metrics(("throughput", "Relative", "5%")), "spec.analysis.metrics[0].name"),
+    "a metric that nobody measures": (metrics(("throughput", "Relative", "5%")), "any other metric needs a query"),
     "a metric twice": (metrics(("error-rate", "Absolute", "1%"), ("error-rate", "Absolute", "2%")), "Duplicate value"),
     "latency in percentage points": (metrics(("latency-p90", "Absolute", "5%")), "write Relative"),
-    "a margin of more than all requests": (metrics(("error-rate", "Absolute", "101%")), "at most 100% (error-rate)"),
+    "a margin of more than all requests": (metrics(("error-rate", "Absolute", "101%")), "and at most 100%"),
+    "a query named as one of ours": (asked(name="error-rate"), "any other metric needs a query"),
+    "a query named as a latency": (asked(name="latency-of-mine"), "write it like refunds"),
+    "a query that counts nothing": (asked(failures=None), "give exactly one of failures"),
+    "a query of both kinds": (asked(sum='s{a="$arm"}', bounds=["0", "1"]), "give exactly one of failures"),
+    "a query that gives both arms one answer": (asked(total="orders_total"), "a query without $arm"),
+    "a mean without bounds": (asked(failures=None, sum='s{a="$arm"}'), "sum and bounds go together"),
+    "bounds the wrong way round": (asked(failures=None, sum='s{a="$arm"}', bounds=["5", "500m"]), "sum and bounds go"),
+    "bounds of a count": (asked(bounds=["0", "1"]), "sum and bounds go together"),
+    "a relative mean that begins above 0": (
+        asked(margin="Relative", failures=None, sum='s{a="$arm"}', bounds=["1", "5"]), "write Absolute",
+    ),
+    "bursts on a mean": (
+        {"analysis": {"bursts": "5s", **asked(failures=None, sum='s{a="$arm"}', bounds=["0", "5"])["analysis"]}},
+        "bursts cannot act on a mean",
+    ),
+    "a Prometheus of its own": ({"analysis": {"prometheus": "http://10.0.0.1"}}, "set operator.prometheus"),
     "a guardrail of everything": ({"analysis": {"guardrails": [{"atMost": "100%"}]}}, "above 0% and below 100%"),
     "a guardrail of nothing": ({"analysis": {"guardrails": [{"atMost": "0%"}]}}, "above 0% and below 100%"),
     "a guardrail on answers of no time": (
