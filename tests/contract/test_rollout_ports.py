@@ -5,10 +5,11 @@ A world of its own joins by one more parameter: something that has the port and 
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -392,13 +393,14 @@ def counting(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Counter
     router.start()
     counters, stub, served = EnvoyCounters(router), Stub(), Counter[str]()
 
-    def serve(arm: str, *, requests: int, errors: int = 0) -> None:
+    def serve(arm: str, *, requests: int, errors: int = 0, classes: Sequence[str] = ()) -> None:
         if not served:
             router.put_arm(KEY, arm, "1", replace(SPEC, traffic=Traffic(retries=0)))
             router.set_endpoints(KEY, arm, [stub.port])
             router.set_weights(KEY, {arm: 100}, expected="")
         for number in range(requests):
             stub.code = 500 if number < errors else 200
+            stub.label = quote(classes[number], safe="").replace(".", "%2E") if number < len(classes) else ""
             wanted = {"x-modelyard-arm": arm}
 
             def answered(wanted: dict[str, str] = wanted) -> bool:
@@ -432,3 +434,10 @@ def test_counts_only_grow_and_the_last_bucket_holds_all_answers(counting: Counte
     assert len(second.latency) == len(second.bounds) + 1
     assert list(second.latency) == sorted(second.latency)
     assert second.latency[-1] >= second.requests - second.errors
+
+
+def test_answers_are_counted_by_the_class_that_they_predict(counting: CountersWorld) -> None:
+    counting.serve("a", requests=4, errors=0, classes=("7", "hot dog/2.0", "7"))
+    assert counting.counters.counts(KEY)["a"].classes == {"7": 2, "hot dog/2.0": 1}
+    counting.serve("a", requests=1, classes=("grün",))
+    assert counting.counters.counts(KEY)["a"].classes == {"7": 2, "hot dog/2.0": 1, "grün": 1}

@@ -1,10 +1,10 @@
 """The ports of the loop over a Kubernetes API, in memory or real, with what happens to them in the world."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from tests.fakes.cluster import FakeKube
 from tests.fakes.controllers import Controllers, is_ready
@@ -62,13 +62,14 @@ class ClusterPorts:
 
         wait_until(settled, deadline_s=DEADLINE_S, what="the weights")
 
-    def serve(self, arm: str, *, requests: int, errors: int = 0) -> None:
-        """An arm of one pod answers so many requests."""
+    def serve(self, arm: str, *, requests: int, errors: int = 0, classes: Sequence[str] = ()) -> None:
+        """An arm of one pod answers so many requests, the first of them with these classes."""
         if arm not in self.tallies:
             self.tallies[arm] = Tally()
             self.pod(arm)
         for number in range(requests):
             self.tallies[arm].ended(500 if number < errors else 200, 0.02)
+        self.tallies[arm].classes.update(map(quote, classes))
 
     def pod(self, arm: str) -> None:
         """A ready pod of an arm, whoever made it."""

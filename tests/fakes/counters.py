@@ -1,7 +1,8 @@
 """Counters in memory: cumulative, by arm, with a fine histogram."""
 
 import bisect
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
 from modelyard.rollout.observation import Counts
 
@@ -22,8 +23,21 @@ class FakeCounters:
 
     # what happens in the world
 
-    def serve(self, key: str, arm: str, *, at: float, requests: int, errors: int = 0, latency_ms: float = 20.0) -> None:
-        """An arm answered so many requests in times around the given one; `errors` of them failed."""
+    def serve(
+        self,
+        key: str,
+        arm: str,
+        *,
+        at: float,
+        requests: int,
+        errors: int = 0,
+        latency_ms: float = 20.0,
+        classes: Sequence[str] = (),
+    ) -> None:
+        """An arm answered so many requests in times around the given one; `errors` of them failed.
+
+        The first answers predict `classes`, one each.
+        """
         assert 0 <= errors <= requests
         mine = self.seen.setdefault(key, {})
         before = mine.get(arm, Counts(at=at, requests=0, errors=0, latency=(0,) * (len(BOUNDS) + 1), bounds=BOUNDS))
@@ -39,4 +53,5 @@ class FakeCounters:
             errors=before.errors + errors,
             latency=tuple(latency),
             bounds=BOUNDS,
+            classes=dict(Counter(before.classes or {}) + Counter(classes)),
         )

@@ -16,6 +16,8 @@ class Stub:
 
     code: int | str | Callable[[], int | str] = 200
     delay_s: float = 0.0
+    label: str = ""
+    """The predicted class that it tells."""
     seen: int = 0
     paths: set[str] = field(default_factory=set)
     bytes_seen: int = 0
@@ -44,6 +46,8 @@ class Stub:
                     return
                 self.send_response(int(code))
                 self.send_header("content-length", "2")
+                if stub.label:
+                    self.send_header("x-modelyard-class", stub.label)
                 self.end_headers()
                 self.wfile.write(b"{}")
                 if stub.gone:

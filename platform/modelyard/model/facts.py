@@ -56,6 +56,14 @@ class Facts:
         """Kind of the label: class, number or text."""
         return self.label.get("kind", "class")
 
+    def class_named(self, prediction: Any) -> str | None:
+        """The class that a prediction names, by its index or its name; None where it names none."""
+        if isinstance(prediction, bool) or self.kind != "class":
+            return None
+        if isinstance(prediction, int):
+            return self.classes[prediction] if 0 <= prediction < len(self.classes) else None
+        return prediction if isinstance(prediction, str) and prediction in self.classes else None
+
     @property
     def label_column(self) -> str:
         """Column of a row that holds the label."""

@@ -9,7 +9,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -42,6 +42,15 @@ __all__ = [
 Row = Mapping[str, Any]
 Forward = Callable[[Mapping[str, Any]], Any]
 """Batch → outputs of the model."""
+
+
+class Answered(NamedTuple):
+    """What came of one live request."""
+
+    answer: Any
+    """What JSON can carry, or the exception that stands in its way."""
+    label: str | None = None
+    """The class that was predicted, whatever `postprocess` makes of it; None: no class, or no answer."""
 
 
 class Predictor:
@@ -148,19 +157,25 @@ class Predictor:
 
         One bad request never fails the others.
         """
-        with self.recipe.in_sight():
-            return self._answers(requests)
+        return [each.answer for each in self.answered(requests)]
 
-    def _answers(self, requests: Sequence[bytes | Row]) -> list[Any]:
-        answers: list[Any] = [_attempt(self.recipe.preprocess, request) for request in requests]
-        good = [index for index, row in enumerate(answers) if not isinstance(row, Exception)]
-        rows = [answers[index] for index in good]
+    def answered(self, requests: Sequence[bytes | Row]) -> list[Answered]:
+        """As `answers`, each with the class that was predicted."""
+        with self.recipe.in_sight():
+            return self._answered(requests)
+
+    def _answered(self, requests: Sequence[bytes | Row]) -> list[Answered]:
+        answers = [Answered(_attempt(self.recipe.preprocess, request)) for request in requests]
+        good = [index for index, each in enumerate(answers) if not isinstance(each.answer, Exception)]
+        rows = [answers[index].answer for index in good]
         predicted = _attempt(self.predict, rows)
         if isinstance(predicted, Exception):  # one row may be to blame: ask each alone
             predicted = [_first(_attempt(self.predict, [row])) for row in rows] if len(rows) > 1 else [predicted]
         for index, prediction in zip(good, predicted, strict=True):
-            failed = isinstance(prediction, Exception)
-            answers[index] = prediction if failed else _attempt(self._postprocess, prediction)
+            answers[index] = Answered(prediction)
+            if not isinstance(prediction, Exception):
+                label = self.recipe.facts.class_named(prediction["prediction"])
+                answers[index] = Answered(_attempt(self._postprocess, prediction), label)
         return answers
 
     def _postprocess(self, prediction: Row) -> Any:

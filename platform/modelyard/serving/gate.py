@@ -22,6 +22,8 @@ _HOP_BY_HOP = frozenset(
 _READ = 1 << 16
 _IDLE_S = 120.0
 """A connection without a request is closed after this."""
+_CLASS = b"x-modelyard-class"
+"""The header in which the handler tells the predicted class: it is counted here, and no client's concern."""
 _ANSWER_S = 3600.0
 """No prediction takes longer; routers give up long before."""
 _IDLE_CONNECTIONS = 64
@@ -90,8 +92,11 @@ class Gate:
         finally:
             self._tally.in_flight -= 1
         # nobody waited for it: that attempt failed, whatever the answer says
-        self._tally.ended(CLIENT_GONE if gone() else answer.code, time.perf_counter() - begun)
-        return Answer(answer.code, [*answer.headers, *self._told], answer.body)
+        code = CLIENT_GONE if gone() else answer.code
+        self._tally.ended(code, time.perf_counter() - begun)
+        self._tally.classes.update(value.decode() for name, value in answer.headers if name == _CLASS and code == 200)
+        kept = [header for header in answer.headers if header[0] != _CLASS]
+        return Answer(answer.code, [*kept, *self._told], answer.body)
 
     async def _ask(self, request: Request) -> Answer:
         if not self.open:

@@ -19,11 +19,16 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 logger = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
 NOT_LISTED = (MANIFEST, "manifest.sig")
+CLASS_HEADER = "x-modelyard-class"
+MOST_CLASSES = 100
+"""Router and server count the answers of each class: of a model with more none is told."""
+LONGEST_CLASS = 200
 
 
 _worker: "Worker | None" = None
@@ -60,6 +65,7 @@ class Worker:
             fits = manifest if folder == "model" else manifest["fallback"]
             self._predictor: Any = predictor.Predictor.load(home / folder, work=work, expected=fits["model"])
             self.variant = str(fits["variant"])
+            self._classes = class_headers(self._predictor.recipe.facts.classes)
             self._warm_up(home / ("golden.json" if folder == "model" else "fallback.json"))
         except BaseException as error:
             _tell("failed", error=f"{type(error).__name__}: {error}")
@@ -81,14 +87,14 @@ class Worker:
     def _handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:
         requests = [_body(item, context, index) for index, item in enumerate(data)]
         readable = [index for index, request in enumerate(requests) if not isinstance(request, BadBody)]
-        answers: list[Any] = list(requests)
-        for index, answer in zip(
-            readable, self._predictor.answers([requests[index] for index in readable]), strict=True
+        answers: list[Any] = [(request, None) for request in requests]
+        for index, answered in zip(
+            readable, self._predictor.answered([requests[index] for index in readable]), strict=True
         ):
-            answers[index] = answer
-        return [self._response(answer, context, index) for index, answer in enumerate(answers)]
+            answers[index] = answered
+        return [self._response(answer, label, context, index) for index, (answer, label) in enumerate(answers)]
 
-    def _response(self, answer: Any, context: Any, index: int) -> bytes:
+    def _response(self, answer: Any, label: str | None, context: Any, index: int) -> bytes:
         status, phrase, content = 200, "OK", answer
         if isinstance(answer, self._client_errors):
             status, phrase, content = 400, "Bad Request", {"error": str(answer)}
@@ -98,6 +104,8 @@ class Worker:
         context.set_response_status(code=status, phrase=phrase, idx=index)
         context.set_response_content_type(index, "application/json")
         context.set_response_header(index, "x-modelyard-variant", self.variant)
+        if status == 200 and label in self._classes:
+            context.set_response_header(index, CLASS_HEADER, self._classes[label])
         return json.dumps(content, allow_nan=False).encode()
 
     def _warm_up(self, recorded: Path) -> None:
@@ -145,6 +153,14 @@ def _body(item: dict[str, Any], context: Any, index: int) -> Any:
         return json.loads(body)
     except (ValueError, RecursionError) as error:
         return BadBody(f"the request is not JSON, though its content type says so ({error}). Send a JSON object.")
+
+
+def class_headers(classes: list[str]) -> dict[str, str]:
+    """How each class is told in a header: letters, digits, `_` and `~`, all else as %XX; none where one cannot be."""
+    if len(classes) > MOST_CLASSES:
+        return {}
+    told = {name: quote(name, safe="").replace("-", "%2D").replace(".", "%2E") for name in classes}
+    return told if all(0 < len(value) <= LONGEST_CLASS for value in told.values()) else {}
 
 
 def _content_type(headers: Any, name: str | None) -> str:

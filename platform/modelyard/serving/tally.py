@@ -22,6 +22,8 @@ class Tally:
         self.buckets = [0] * (len(BOUNDS_S) + 1)
         self.seconds = 0.0
         self.in_flight = 0
+        self.classes: Counter[str] = Counter()
+        """Answers by the class that they predict, as the handler tells it: with %XX."""
         self.info: Mapping[str, Mapping[str, str]] = {}
         """What does not change while the process runs, such as the variant that serves: name → labels."""
 
@@ -51,6 +53,10 @@ class Tally:
         lines = ["# TYPE modelyard_attempts_total counter"]
         lines += [f'modelyard_attempts_total{{code="{code}"}} {count}' for code, count in sorted(self.codes.items())]
         lines += ["# TYPE modelyard_attempt_errors_total counter", f"modelyard_attempt_errors_total {self.errors}"]
+        lines += ["# TYPE modelyard_predictions_total counter"]
+        lines += [
+            f'modelyard_predictions_total{{class="{one}"}} {count}' for one, count in sorted(self.classes.items())
+        ]
         lines += ["# TYPE modelyard_answer_duration_seconds histogram"]
         bounds = (*(f"{bound:g}" for bound in BOUNDS_S), "+Inf")
         for bound, count in zip(bounds, accumulate(self.buckets), strict=True):

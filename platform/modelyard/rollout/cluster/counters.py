@@ -13,7 +13,9 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any, Final, NamedTuple
+from urllib.parse import unquote
 
 import httpx
 
@@ -25,6 +27,7 @@ from modelyard.rollout.cluster.render import PROBE_PORT
 from modelyard.rollout.cluster.render_route import places
 from modelyard.rollout.observation import Counts
 from modelyard.rollout.ports import Counters
+from modelyard.spec.check_classes import DRIFT
 
 ENVOY_PORT: Final = 19001
 """Where Envoy Gateway's proxies show their statistics."""
@@ -194,29 +197,38 @@ class PrometheusCounters:
 
 
 class ClusterCounters:
-    """The router's counters where the wish's gateway is Envoy Gateway, else the pods' own."""
+    """The router's counters where the wish's gateway is Envoy Gateway, else the pods' own.
+
+    No router sees what was predicted: where that is compared, the pods are asked for it too.
+    """
 
     def __init__(
         self, kube: Kube, *, router: Counters, pods: Counters, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._kube, self._router, self._pods, self._clock = kube, router, pods, clock
-        self._known: dict[str, tuple[float, Counters]] = {}
-        """By key: since when it is known which are asked."""
+        self._known: dict[str, tuple[float, Counters, bool]] = {}
+        """By key: since when it is known which are asked, and whether for classes."""
 
     def counts(self, key: str) -> Mapping[str, Counts]:
         """Counters by arm."""
         now = self._clock()
-        since, source = self._known.get(key, (-KNOWN_S, self._router))
+        since, source, classes = self._known.get(key, (-KNOWN_S, self._router, False))
         if now - since >= KNOWN_S:
-            source = self._source(key)
-            self._known[key] = (now, source)
-        return source.counts(key)
+            source, classes = self._source(key)
+            self._known[key] = (now, source, classes)
+        found = source.counts(key)
+        if not classes or source is self._pods:
+            return found
+        told = {arm: counts.classes for arm, counts in self._pods.counts(key).items()}
+        return {arm: replace(counts, classes=told.get(arm)) for arm, counts in found.items()}
 
-    def _source(self, key: str) -> Counters:
+    def _source(self, key: str) -> tuple[Counters, bool]:
         namespace, _, name = key.partition("/")
         wish = self._kube.get(MODEL_DEPLOYMENT, namespace, name)
         traffic = {} if wish is None else wish["spec"].get("traffic") or {}
-        return self._pods if traffic.get("gateway") == "Other" else self._router
+        analysis = {} if wish is None else wish["spec"].get("analysis") or {}
+        classes = any(metric["name"] == DRIFT for metric in analysis.get("metrics") or ())
+        return (self._pods if traffic.get("gateway") == "Other" else self._router), classes
 
 
 _LINE = re.compile(r"([a-zA-Z_:][\w:]*)(?:\{(.*)\})? (\S+)")
@@ -233,14 +245,17 @@ def parsed(text: str) -> Iterator[Sample]:
 def of_pod(text: str) -> Reading:
     """What process 1 counted (`modelyard.serving.tally`)."""
     requests, errors, buckets = 0, 0, []
+    classes: dict[str, int] = {}
     for name, labels, value in parsed(text):
         if name == "modelyard_attempts_total":
             requests += int(value)
         elif name == "modelyard_attempt_errors_total":
             errors = int(value)
+        elif name == "modelyard_predictions_total":
+            classes[unquote(labels["class"])] = int(value)
         elif name == "modelyard_answer_duration_seconds_bucket":
             buckets.append((float(labels["le"]) * 1000, int(value)))
-    return _reading(requests, errors, buckets)
+    return replace(_reading(requests, errors, buckets), classes=classes)
 
 
 _CLUSTER = re.compile(r"httproute/([^/]+)/([^/]+)/rule/0(?:/backend/(\d+))?")

@@ -27,6 +27,8 @@ class Reading:
     """Cumulative over bounds; the last counts all."""
     bounds: tuple[float, ...] = ()
     """Milliseconds."""
+    classes: Mapping[str, int] | None = None
+    """Answers by the class that they predict; None where it does not tell."""
 
 
 @record
@@ -65,7 +67,14 @@ class Ledger:
         if account is None:
             return None
         total = reduce(added, account.now.values(), account.past)
-        return Counts(at=at, requests=total.requests, errors=total.errors, latency=total.latency, bounds=total.bounds)
+        return Counts(
+            at=at,
+            requests=total.requests,
+            errors=total.errors,
+            latency=total.latency,
+            bounds=total.bounds,
+            classes=total.classes,
+        )
 
     def close(self, key: str, *, alive: Collection[str]) -> None:
         """Close the books of processes that are gone for good; what they counted stays."""
@@ -94,6 +103,14 @@ def added(one: Reading, other: Reading) -> Reading:
         latency, bounds = one.latency or other.latency, one.bounds or other.bounds
     else:
         latency, bounds = tuple(map(add, one.latency, other.latency)), one.bounds
+    classes = None
+    if one.classes is not None or other.classes is not None:
+        mine, others = one.classes or {}, other.classes or {}
+        classes = {label: mine.get(label, 0) + others.get(label, 0) for label in {**mine, **others}}
     return Reading(
-        requests=one.requests + other.requests, errors=one.errors + other.errors, latency=latency, bounds=bounds
+        requests=one.requests + other.requests,
+        errors=one.errors + other.errors,
+        latency=latency,
+        bounds=bounds,
+        classes=classes,
     )

@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from itertools import accumulate
 from typing import Any
+from urllib.parse import unquote
 
 from modelyard.errors import Unavailable
 from modelyard.rollout.analysis import LATENCY_BOUNDS_MS
@@ -20,10 +21,12 @@ from modelyard.rollout.laptop.router import EnvoyRouter
 from modelyard.rollout.observation import Counts
 
 _ENDED = re.compile(r"attempts\.ended\.arm\.(.+)\.code\.(\d+)\.flags\.(.*)")
+_PREDICTED = re.compile(r"attempts\.predicted\.arm\.(.+)\.class\.([^.-]+)")
+"""Answers by their class; those without one are counted under `-`."""
 _TIME = re.compile(r"attempts\.time\.arm\.(.+)")
 _UNTRIED = re.compile(r"cluster\.(.+)\.upstream_(?:cx_none_healthy|rq_timeout)")
 """No server was left to try, or the whole request's time was over: the attempt's own log then says nothing of it."""
-_PATTERN = r"^attempts\.(ended|time)\.|^cluster\..*\.upstream_(cx_none_healthy|rq_timeout)$"
+_PATTERN = r"^attempts\.(ended|predicted|time)\.|^cluster\..*\.upstream_(cx_none_healthy|rq_timeout)$"
 
 
 class EnvoyCounters:
@@ -53,6 +56,7 @@ def counts_in(answer: Mapping[str, Any], *, at: float) -> dict[str, Counts]:
     requests: dict[str, int] = defaultdict(int)
     errors: dict[str, int] = defaultdict(int)
     times: dict[str, tuple[int, ...]] = {}
+    classes: dict[str, dict[str, int]] = defaultdict(dict)
     known = set()
     for item in answer["stats"]:
         name, value = item.get("name", ""), int(item.get("value", 0))
@@ -66,6 +70,8 @@ def counts_in(answer: Mapping[str, Any], *, at: float) -> dict[str, Counts]:
             if code > 0 or failed:
                 requests[cluster] += value
                 errors[cluster] += value * failed
+        elif found := _PREDICTED.fullmatch(name):
+            classes[found[1]][unquote(found[2])] = value
         for detail in item.get("histograms", {}).get("details", []):
             if found := _TIME.fullmatch(detail["name"]):
                 times[found[1]] = _cumulative(detail["totals"])
@@ -77,6 +83,7 @@ def counts_in(answer: Mapping[str, Any], *, at: float) -> dict[str, Counts]:
             errors=errors[cluster],
             latency=times.get(cluster, nothing),
             bounds=LATENCY_BOUNDS_MS,
+            classes=classes[cluster],
         )
         for cluster in known
     }

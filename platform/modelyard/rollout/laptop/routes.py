@@ -244,8 +244,10 @@ def _attempt_logs() -> list[dict[str, Any]]:
         "unit": "Microseconds",
         "value_format": "%COMMON_DURATION(US_TX_BEG:US_RX_END:us)%",
     }
+    label = {"name": "class", "value_format": "%RESP(X-MODELYARD-CLASS)%"}
+    predicted = {"stat": {"name": "predicted", "tags": [arm, label]}, "value_fixed": 1}
     answered = {"and_filter": {"filters": [_status("GE", 200), _status("LE", 499)]}}
-    return [_stats_log(counters=[ended]), {**_stats_log(histograms=[time]), "filter": answered}]
+    return [_stats_log(counters=[ended, predicted]), {**_stats_log(histograms=[time]), "filter": answered}]
 
 
 def _stats_log(**stats: Any) -> dict[str, Any]:
