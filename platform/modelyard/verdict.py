@@ -52,6 +52,7 @@ class Reason(StrEnum):
     ERROR_RATE = "ErrorRate"
     LATENCY = "Latency"
     PREDICTION_DRIFT = "PredictionDrift"
+    METRIC = "Metric"
     NO_EVIDENCE = "NoEvidence"
     GATHERING_EVIDENCE = "GatheringEvidence"
     MAX_DURATION = "MaxDuration"

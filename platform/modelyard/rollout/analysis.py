@@ -27,7 +27,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from modelyard.figures import duration
-from modelyard.rollout import bets, bursts, drift, guardrails, streams
+from modelyard.rollout import bets, bursts, drift, guardrails, pairs, streams
 from modelyard.rollout.checks import LATENCY_BOUNDS_MS, check
 from modelyard.rollout.evidence import Alarm, Evidence, Mark, Tally, Trial, thinned
 from modelyard.rollout.streams import Closed, Read, Reading, Stream
@@ -76,6 +76,7 @@ def begin(spec: Analysis, *, now: float, steps: Sequence[Step] = ()) -> Evidence
         attempts=stream,
         answers=stream,
         predictions=stream,
+        pairs={metric.name: stream for metric in spec.metrics if metric.query is not None},
         alarms=tuple(Alarm(metric=metric.name) for metric in spec.metrics),
         rails=tuple(Alarm(metric=guardrails.name_of(rail)) for rail in spec.guardrails),
         tallies={metric.name: Tally() for metric in spec.metrics},
@@ -93,6 +94,7 @@ def look(
     stable: Reading | None,
     canary: Reading | None,
     margins: Margins | None = None,
+    told: pairs.Both | None = None,
 ) -> Evidence:
     """Fold what both arms did since the last look into the evidence.
 
@@ -103,15 +105,40 @@ def look(
         stable: counters of the stable arm, with all of its earlier traffic; None when they could not be read.
         canary: counters of the canary.
         margins: of the current step, where they are not the metrics' own.
+        told: of metrics that have a source of their own, what it told of both arms.
     """
     margins = margins or {}
-    evidence = _tracking(evidence, spec, margins)
-    if stable is None or canary is None:
-        return evidence
+    before = evidence = _tracking(evidence, spec, margins)
+    cap = success_threshold(spec) + _CARRIED
+    evidence = _paired(evidence, spec, told, cap)
+    if stable is not None and canary is not None:
+        evidence = _routed(evidence, spec, stable, canary, cap)
+    moved = [one for one in spec.metrics if evidence.tallies[one.name] != before.tallies[one.name]]
+    marks = tuple(_mark(evidence, metric, margins, now) for metric in moved)
+    return replace(evidence, history=thinned(evidence.history + marks)) if marks else evidence
+
+
+def _paired(evidence: Evidence, spec: Analysis, told: pairs.Both | None, cap: float) -> Evidence:
+    """Metrics that have a source of their own; what it does not give is noted."""
+    arms = ("", "") if told is None else (told.stable, told.canary)
+    for metric in spec.metrics:
+        if metric.query is None:
+            continue
+        stream, heard = evidence.pairs[metric.name], pairs.heard(told, metric.name)
+        found = pairs.read(stream, heard, *arms)
+        missing = {name: why for name, why in evidence.missing.items() if name != metric.name}
+        if isinstance(found, str):
+            evidence = replace(evidence, missing={**missing, metric.name: found})
+            continue
+        evidence, stream, _ = _fold(evidence, stream, [metric], heard.at, found, cap=cap)
+        evidence = replace(evidence, pairs={**evidence.pairs, metric.name: stream}, missing=missing)
+    return evidence
+
+
+def _routed(evidence: Evidence, spec: Analysis, stable: Reading, canary: Reading, cap: float) -> Evidence:
+    """Metrics and guardrails that stand on the router's counters."""
     errors = [metric for metric in spec.metrics if metric.name == "error-rate"]
     latencies = [metric for metric in spec.metrics if metric.name.startswith("latency-")]
-    cap = success_threshold(spec) + _CARRIED
-    before = evidence
     fast = [rail for rail in spec.guardrails if rail.slower_than is None]
     slow = [rail for rail in spec.guardrails if rail.slower_than is not None]
     for name, metrics, rails, read in (
@@ -121,16 +148,15 @@ def look(
         wanted = bool(metrics or rails)
         left, right = (read(stable), read(canary)) if wanted else (None, None)
         if left is not None and right is not None and left.bounds == right.bounds:
-            at = max(stable.at, canary.at)
-            evidence, block = _fold(evidence, name, metrics, at, (left, right), cap=cap)
+            at, old = max(stable.at, canary.at), evidence.attempts if name == "attempts" else evidence.answers
+            evidence, stream, block = _fold(evidence, old, metrics, at, (left, right), cap=cap)
+            evidence = replace(evidence, attempts=stream) if name == "attempts" else replace(evidence, answers=stream)
             evidence = evidence if block is None else guardrails.advance(evidence, left.bounds, block, rails)
         elif wanted:
             evidence = replace(evidence, ignored=evidence.ignored + 1)
     if any(metric.name == drift.NAME for metric in spec.metrics):
         evidence = drift.look(evidence, stable, canary, cap=cap)
-    moved = [one for one in spec.metrics if evidence.tallies[one.name] != before.tallies[one.name]]
-    marks = tuple(_mark(evidence, metric, margins, now) for metric in moved)
-    return replace(evidence, history=thinned(evidence.history + marks)) if marks else evidence
+    return evidence
 
 
 def verdict(
@@ -158,7 +184,7 @@ def verdict(
     for metric in enough:
         alarm, trial = evidence.alarm(metric.name), evidence.trial(metric.name, _margin(metric, margins).value)
         if alarm.log_e >= alarm_threshold(spec) and trial is not None and trial.beyond:
-            reason = _REASONS.get(metric.name, Reason.LATENCY)
+            reason = Reason.METRIC if metric.query is not None else _REASONS.get(metric.name, Reason.LATENCY)
             shown = f"evidence of worse {power(alarm.log_e)} ≥ {power(alarm_threshold(spec))}"
             return _said(Outcome.FAILED, reason, f"{sides(evidence, metric, _margin(metric, margins))}; {shown}")
     trials = [evidence.trial(metric.name, _margin(metric, margins).value) for metric in enough]
@@ -175,6 +201,8 @@ def verdict(
     if few:
         counted = evidence.counted(few[0])
         message = f"{few[0]}: {counted} comparable requests < minRequests {spec.min_requests} after {duration(waited)}"
+        if why := evidence.missing.get(few[0]):
+            message = f"{message}; {why}"
         if few[0] == drift.NAME and (why := drift.why_nothing(evidence)):
             message = f"{message}; {why}"
         return _said(Outcome.INCONCLUSIVE, Reason.NO_EVIDENCE, message)
@@ -224,16 +252,22 @@ def _tracking(evidence: Evidence, spec: Analysis, margins: Margins) -> Evidence:
 
 
 def _fold(
-    evidence: Evidence, name: str, metrics: Sequence[AnalysisMetric], at: float, both: tuple[Read, Read], *, cap: float
-) -> tuple[Evidence, Closed | None]:
+    evidence: Evidence,
+    stream: Stream,
+    metrics: Sequence[AnalysisMetric],
+    at: float,
+    both: tuple[Read, Read],
+    *,
+    cap: float,
+) -> tuple[Evidence, Stream, Closed | None]:
     """Advance one stream, and all metrics that stand on it once its block is closed."""
-    stream, block = streams.advance(evidence.attempts if name == "attempts" else evidence.answers, at, *both)
+    stream, block = streams.advance(stream, at, *both)
     if block is not None:
         if bets.ready(stream):
             for metric in metrics:
                 evidence = _bet(evidence, stream, block, metric, cap)
         stream = streams.learn(stream, block)
-    return replace(evidence, attempts=stream) if name == "attempts" else replace(evidence, answers=stream), block
+    return evidence, stream, block
 
 
 def _over(evidence: Evidence, spec: Analysis) -> Verdict | None:

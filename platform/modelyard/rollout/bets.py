@@ -52,9 +52,14 @@ def tail(metric: str) -> float:
     return 1 - float(metric.removeprefix("latency-p")) / 100
 
 
+def timed(metric: str) -> bool:
+    """Whether it is a latency; all others have one bound, beyond which a request is bad."""
+    return metric.startswith("latency-")
+
+
 def null_of(metric: AnalysisMetric, margin: float, shift: float = 0.0) -> Null:
     """Rates at which the canary is worse by at least the margin; latency has its margin in the bounds."""
-    if metric.name != "error-rate":
+    if timed(metric.name):
         return Null(above=True, shift=shift)
     return Null(above=True, shift=margin) if metric.margin.type == "Absolute" else Null(above=True, slope=1 + margin)
 
@@ -68,7 +73,7 @@ def bounds_of(stream: Stream, metric: str, margin: float) -> Bounds:
     percentile (answers that all take the same time are all slower than x), that would allow a canary far too much:
     there it is compared with stable's share beyond z, and may have as much more as is missing to the percentile's tail.
     """
-    if metric == "error-rate":
+    if not timed(metric):
         return Bounds(0, 0, 0, 0)
     past, last, share = stream.stable.past, len(stream.bounds) - 1, tail(metric)
     above = min(last, bisect_right(past, past[-1] * (1 - share), 0, last + 1))
@@ -86,7 +91,7 @@ def bounds_of(stream: Stream, metric: str, margin: float) -> Bounds:
 
 def gap_of(metric: AnalysisMetric, base: float, margin: float) -> float:
     """How much larger than stable's share `base` the canary's is at its margin, roughly where that is a latency's."""
-    relative = metric.name != "error-rate" or metric.margin.type == "Relative"
+    relative = timed(metric.name) or metric.margin.type == "Relative"
     return max(base * margin if relative else margin, 1e-4)
 
 

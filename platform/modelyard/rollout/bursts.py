@@ -51,7 +51,7 @@ def worths(block: tuple[Block, Block], base: float, gap: float) -> tuple[float, 
 
 def capped(canary: Block, size: int, cap: float) -> float:
     """Mean of min(share, cap) over all parts of so many requests (hypergeometric); a smaller arm is its own part."""
-    requests, hits = canary
+    requests, hits = canary.requests, int(canary.hits)  # with bursts, a request is a hit or none
     if requests <= size or hits == 0 or cap >= 1:
         return min(hits / requests, cap)
     most, limit = min(hits, size), cap * size

@@ -9,7 +9,8 @@ from itertools import pairwise
 from modelyard.errors import BadInput
 from modelyard.rollout import bets, drift, guardrails
 from modelyard.spec.check_deployment import LONGEST_BURST_S
-from modelyard.spec.deployment import Analysis, AnalysisStep, MetricMargin, Step
+from modelyard.spec.check_query import check_queries, check_query
+from modelyard.spec.deployment import Analysis, AnalysisMetric, AnalysisStep, MetricMargin, Step
 from modelyard.units import Percentage
 
 
@@ -39,11 +40,15 @@ def check(spec: Analysis, bounds_ms: Sequence[float] = LATENCY_BOUNDS_MS, *, ste
         named = ", ".join(metric.name for metric in spec.metrics) or "nothing"
         raise BadInput(f"analysis.metrics names {named}", do="name at least one, and each once")
     for metric in spec.metrics:
-        _check_margin(metric.name, metric.margin, bounds_ms)
+        _check_margin(metric, metric.margin, bounds_ms)
+    problem = next((one for metric in spec.metrics for one in check_query(metric, ("analysis", metric.name))), None)
+    problem = problem or next(check_queries(spec, ("analysis",)), None)
+    if problem is not None:
+        raise BadInput(f"{'.'.join(problem.field)}: {problem.message}", do="correct it")
     for name, value in _step_margins(steps):
         if name not in known:
             raise BadInput(f"a step has a margin for {name}, which is not in analysis.metrics", do="add it there")
-        _check_margin(name, replace(known[name].margin, value=value), bounds_ms)
+        _check_margin(known[name], replace(known[name].margin, value=value), bounds_ms)
 
 
 def _check_numbers(spec: Analysis) -> None:
@@ -64,15 +69,15 @@ def _step_margins(steps: Iterable[Step]) -> list[tuple[str, Percentage]]:
     return [(name, value) for wait in waits for name, value in wait.margins.items()]
 
 
-def _check_margin(name: str, margin: MetricMargin, bounds_ms: Sequence[float]) -> None:
-    value = margin.value.fraction
+def _check_margin(metric: AnalysisMetric, margin: MetricMargin, bounds_ms: Sequence[float]) -> None:
+    name, value = metric.name, margin.value.fraction
     if value <= 0 or (margin.type == "Absolute" and value >= 1):
         raise BadInput(
             f"the margin of {name} is {margin.value}", do="write more than 0%, and if Absolute less than 100%"
         )
     if name == drift.NAME and margin.type != "Absolute":
         raise BadInput(f"the margin of {name} is Relative", do="make it Absolute, like {type: Absolute, value: 10%}")
-    if name in ("error-rate", drift.NAME):
+    if name in ("error-rate", drift.NAME) or metric.query is not None:
         return
     if not re.fullmatch(r"latency-p\d{1,2}(?:\.\d+)?", name) or not 0 < bets.tail(name) < 1:
         raise BadInput(f"no analysis knows the metric {name}", do="use error-rate, or latency-p90 with any percentile")

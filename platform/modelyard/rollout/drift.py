@@ -30,7 +30,7 @@ from operator import sub
 
 from modelyard.rollout import bets, streams
 from modelyard.rollout.evidence import Drift, Evidence, Tally, Trial
-from modelyard.rollout.streams import Closed, Read, Reading, Stream
+from modelyard.rollout.streams import Closed, Read, Reading, Row, Stream
 from modelyard.spec.check_classes import DRIFT, MOST_CLASSES
 from modelyard.statistics.evalues import log_mean
 
@@ -202,7 +202,7 @@ def _places(count: int) -> tuple[float, ...]:
     return tuple(float(place) for place in range(count))
 
 
-def _counts(row: Sequence[int]) -> list[int]:
+def _counts(row: Row) -> list[int]:
     """Of each class, from what is cumulative."""
     return list(map(sub, row, (0, *row)))
 
@@ -224,7 +224,7 @@ def _widened(stream: Stream, count: int) -> Stream:
     return replace(stream, bounds=_places(count), stable=stable, canary=canary)
 
 
-def _longer(row: tuple[int, ...], more: int) -> tuple[int, ...]:
+def _longer(row: Row, more: int) -> Row:
     return row and (*row, *(row[-1],) * more)
 
 

@@ -52,9 +52,9 @@ class Tally:
     """What is shown of a metric: requests and hits of both arms in all blocks. No test uses these totals."""
 
     stable: int = 0
-    stable_hits: int = 0
+    stable_hits: int | float = 0
     canary: int = 0
-    canary_hits: int = 0
+    canary_hits: int | float = 0
     bound: float = 0.0
     """Latency: the bound in milliseconds beyond which an answer is a hit."""
 
@@ -111,6 +111,10 @@ class Evidence:
     predictions: Stream = field(default_factory=Stream)
     """Of predicted classes."""
     drift: Drift = field(default_factory=Drift)
+    pairs: Mapping[str, Stream] = field(default_factory=dict)
+    """Of metrics that have a source of their own (`modelyard.rollout.pairs`), by name."""
+    missing: Mapping[str, str] = field(default_factory=dict)
+    """Why such a source gave nothing at the last look, by metric."""
     ignored: int = 0
     """Readings that made no sense."""
     history: tuple[Mark, ...] = ()
@@ -125,9 +129,17 @@ class Evidence:
 
     def stream(self, metric: str) -> Stream:
         """Where a metric's counts come from."""
+        if metric in self.pairs:
+            return self.pairs[metric]
         if metric == "prediction-drift":
             return self.predictions
         return self.attempts if metric == "error-rate" else self.answers
+
+    @property
+    def opened_at(self) -> float:
+        """When the newest open block began: of two that know the same attempt, the later one knows more."""
+        streams = (self.attempts, self.answers, self.predictions, *self.pairs.values())
+        return max(stream.opened_at for stream in streams)
 
     def counted(self, metric: str) -> int:
         """Requests that entered a metric's comparison, on the arm that had fewer."""

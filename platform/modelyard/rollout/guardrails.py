@@ -43,7 +43,7 @@ def advance(evidence: Evidence, bounds: Sequence[float], block: Closed, rails: S
         # the first bound that is not below the limit: an answer counts when it is surely slower
         slow = rail.slower_than
         at = 0 if slow is None else bisect_left(bounds, slow.seconds * 1000 / bets.SLACK)
-        here = Block(block.canary[-1], block.canary[-1] - block.canary[at])
+        here = Block(int(block.canary[-1]), block.canary[-1] - block.canary[at])
         before, old = alarm_of(evidence, rail), counted(evidence, rail)
         after = bets.raised(before, bets.above(here, rail.at_most.fraction))
         tally = replace(old, canary=old.canary + here.requests, canary_hits=old.canary_hits + here.hits)

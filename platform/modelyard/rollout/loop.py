@@ -136,7 +136,7 @@ def _remembering(seen: Observation, attempt: ModelRollout) -> Observation:
     if memory.rollout != name:
         memory = Memory(rollout=name, still=memory.still)
     checkpoint, mine = _checkpoint(attempt), memory.evidence
-    if checkpoint is not None and (mine is None or checkpoint.attempts.opened_at > mine.attempts.opened_at):
+    if checkpoint is not None and (mine is None or checkpoint.opened_at > mine.opened_at):
         mine = checkpoint
     return replace(
         seen, memory=replace(memory, evidence=mine, read=version, checkpoint=checkpoint), checkpoint=checkpoint

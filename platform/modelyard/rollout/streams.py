@@ -55,7 +55,10 @@ class Reading(Protocol):
         """Answers by the class that they predict; None where that is not told."""
 
 
-Row = tuple[int, ...]
+Row = tuple[int | float, ...]
+"""Whole numbers; with fractions where a request has a value instead of being a hit or none (`pairs`)."""
+NOISE = 1e-5
+"""By so much of a request numbers with fractions may fall by rounding alone."""
 
 
 class Read(NamedTuple):
@@ -69,16 +72,16 @@ class Read(NamedTuple):
 class Arm:
     """What a stream keeps of one arm."""
 
-    row: tuple[int, ...] = ()
+    row: Row = ()
     """Cumulative counts at the start of the open block; empty before the first reading."""
-    past: tuple[int, ...] = ()
+    past: Row = ()
     """Counts of earlier blocks, old ones fading: what bets are made from."""
     counted: int = 0
     """Requests that entered a comparison."""
 
-    def over(self, index: int) -> tuple[int, int]:
+    def over(self, index: int) -> tuple[int, float]:
         """Earlier requests, and those beyond bound `index`."""
-        return (self.past[-1], self.past[-1] - self.past[index]) if self.past else (0, 0)
+        return (int(self.past[-1]), self.past[-1] - self.past[index]) if self.past else (0, 0)
 
     def share_over(self, index: int) -> float:
         """Share of earlier requests beyond bound `index`, kept off 0 and 1."""
@@ -128,8 +131,9 @@ class Closed(NamedTuple):
     def split(self, stable_index: int, canary_index: int) -> tuple[Block, Block]:
         """Both arms' requests, and those beyond a bound of its own for each arm."""
         stable, canary = self.stable, self.canary
-        return Block(stable[-1], stable[-1] - stable[stable_index]), Block(
-            canary[-1], canary[-1] - canary[canary_index]
+        return (
+            Block(int(stable[-1]), stable[-1] - stable[stable_index]),
+            Block(int(canary[-1]), canary[-1] - canary[canary_index]),
         )
 
 
@@ -167,7 +171,7 @@ def advance(stream: Stream, at: float, stable: Read, canary: Read) -> tuple[Stre
         # what an old reading that came late says is known already
         return (stream if at <= stream.opened_at else stream.open_at(at, *rows, skipped=1)), None
     if stream.warmup_left > 0:
-        left = max(0, stream.warmup_left - new_canary[-1])
+        left = max(0, stream.warmup_left - int(new_canary[-1]))
         return replace(stream, warmup_left=left, stable=stream.stable.learn(new_stable)).open_at(at, *rows), None
     if new_stable[-1] and new_canary[-1]:
         # a clock that stepped back begins the block's time anew
@@ -194,8 +198,8 @@ def learn(stream: Stream, block: Closed) -> Stream:
     """Remember a block, after it was bet on."""
     return replace(
         stream,
-        stable=replace(stream.stable.learn(block.stable), counted=stream.stable.counted + block.stable[-1]),
-        canary=replace(stream.canary.learn(block.canary), counted=stream.canary.counted + block.canary[-1]),
+        stable=replace(stream.stable.learn(block.stable), counted=stream.stable.counted + int(block.stable[-1])),
+        canary=replace(stream.canary.learn(block.canary), counted=stream.canary.counted + int(block.canary[-1])),
     )
 
 
@@ -205,9 +209,10 @@ def _since(before: Row, now: Row) -> Row | None:
     Routers interpolate within their own buckets, so that a difference may fall by one from bound to bound: it is
     straightened.
     """
-    block = tuple(map(sub, now, before))
-    if min(block) < 0:
+    block: Row = tuple(map(sub, now, before))
+    if min(block) < -NOISE:
         return None
+    block = tuple(max(0, count) for count in block)
     if list(block) == sorted(block):
         return block
     return tuple(min(count, block[-1]) for count in accumulate(block, max))

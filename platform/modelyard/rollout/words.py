@@ -14,23 +14,37 @@ def sides(evidence: Evidence, metric: AnalysisMetric, margin: MetricMargin) -> s
         return f"{drift.seen(evidence)}, margin {allowed(margin)}"
     tally = evidence.tallies[metric.name]
     return (
-        f"{metric.name}: {share(tally.canary_share)} of the canary's {tally.canary:,} {what(metric, tally)}, "
-        f"{share(tally.stable_share)} of stable's {tally.stable:,}, margin {allowed(margin)}"
+        f"{metric.name}: {share(metric, tally.canary_share)} of the canary's {tally.canary:,}{what(metric, tally)}, "
+        f"{share(metric, tally.stable_share)} of stable's {tally.stable:,}, margin {allowed(margin, metric)}"
     )
 
 
 def what(metric: AnalysisMetric, tally: Tally) -> str:
     """What is said of the requests that are hits."""
-    return "failed" if metric.name == "error-rate" else f"slower than {milliseconds(tally.bound)}"
+    if metric.query is not None:
+        return ""
+    return " failed" if metric.name == "error-rate" else f" slower than {milliseconds(tally.bound)}"
 
 
-def share(value: float) -> str:
-    """An arm's share of hits."""
-    return f"{value:.2%}"
+def share(metric: AnalysisMetric, value: float) -> str:
+    """An arm's share of hits, or the mean of its values."""
+    low, high = range_of(metric)
+    return f"{value:.2%}" if (low, high) == (0.0, 1.0) else f"mean {number(low + value * (high - low))}"
 
 
-def allowed(margin: MetricMargin) -> str:
+def range_of(metric: AnalysisMetric) -> tuple[float, float]:
+    """What a value of a mean can be; 0 and 1 where requests are counted."""
+    if metric.query is None or metric.query.sum is None:
+        return 0.0, 1.0
+    low, high = metric.query.bounds
+    return low.value, high.value
+
+
+def allowed(margin: MetricMargin, metric: AnalysisMetric | None = None) -> str:
     """How much worse is still as good."""
+    low, high = (0.0, 1.0) if metric is None else range_of(metric)
+    if margin.type == "Absolute" and (low, high) != (0.0, 1.0):
+        return f"+{number(margin.value.fraction * (high - low))}"
     return f"+{margin.value}" if margin.type == "Relative" else f"{margin.value[:-1]} points"
 
 

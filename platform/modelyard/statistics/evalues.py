@@ -20,6 +20,13 @@ L is largest at a corner: L(θ)^n ≤ B^n. ∎ This holds for *any* θ°, also o
 the closest point, L(θ) − 1 is minus the directional derivative of KL at θ° towards θ (over n), which is ≤ 0 all over
 a convex Θ0: so B = 1 and nothing is lost.
 
+**Values instead of hits.** A request with a value x in [0, 1], of mean θ, enters with a^x·b^(1−x), where it would enter
+with a if it were a hit and with b if not. That is at most x·a + (1 − x)·b, for a geometric mean is at most the
+arithmetic mean, so its expectation is at most θ·a + (1 − θ)·b = f(θ): the proof above holds word for word, with
+the sum of the values for the hits (the step by which Hoeffding, 1963, Theorem 1, goes from the binomial to bounded
+variables). It is conservative: the less the values scatter, the more. Betting on each single value (Waudby-Smith and
+Ramdas, arXiv 2010.09686) would profit from that; counters tell sums alone.
+
 Nothing here depends on how the arms share the traffic: n_s and n_c are given, and may differ from block to block.
 """
 
@@ -33,10 +40,13 @@ _HALVINGS = 40
 
 
 class Block(NamedTuple):
-    """What one arm did between two looks: `requests` of which `hits` were hits (errors, or slow answers)."""
+    """What one arm did between two looks: `requests` of which `hits` were hits (errors, or slow answers).
+
+    Where each request has a value from 0 to 1 instead of being a hit or none, `hits` is the sum of the values.
+    """
 
     requests: int
-    hits: int
+    hits: float
 
 
 class Rates(NamedTuple):
