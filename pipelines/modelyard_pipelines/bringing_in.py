@@ -17,6 +17,9 @@ PROMOTED, WAITING = "Promoted", "Waiting"
 POLL_S = 2.0
 """Between two questions to the registry or the cluster while a step waits."""
 
+SPARE_S = 60.0
+"""How much longer than its own deadlines a rollout is awaited."""
+
 
 class Promoted(NamedTuple):
     """Whether the alias names the version now."""
@@ -101,7 +104,7 @@ def rolled_out(at: Step, *, version: str, deployment: str, words: Artifact, reco
         settled=True,
         say=lambda told: at.walk.say(Stage.ROLLOUT, told),
         alive=lambda: True,
-        deadline_s=canary.progress_deadline.seconds + wish.spec.analysis.max_duration.seconds + 60,
+        deadline_s=canary.progress_deadline.seconds + wish.spec.analysis.max_duration.seconds + SPARE_S,
         every_s=POLL_S,
     )
     named = f"{attempt.metadata.name}: " if attempt else ""

@@ -11,7 +11,7 @@ from modelyard.spec.pipeline import Pipeline, Retries, StepPod
 from modelyard.units import Duration
 from modelyard_pipelines.components.choose import choose
 from modelyard_pipelines.components.compress import compress
-from modelyard_pipelines.components.ended import inconclusive, skipped, unchanged
+from modelyard_pipelines.components.ended import inconclusive, skipped, unchanged, waiting
 from modelyard_pipelines.components.evaluate import evaluate
 from modelyard_pipelines.components.evaluate_version import evaluate_version
 from modelyard_pipelines.components.gate import gate
@@ -26,7 +26,7 @@ from modelyard_pipelines.components.train import train
 
 FUNCTIONS: tuple[Callable[..., Any], ...] = (
     look, prepare, train, evaluate, gate, compress, package, register, promote, rollout, skipped, inconclusive,
-    summarize, choose, evaluate_version, unchanged,
+    summarize, choose, evaluate_version, unchanged, waiting,
 )  # fmt: skip
 CACHED = ("prepare", "train", "evaluate", "compress", "package")
 """What depends on nothing but its inputs. The others ask the registry, or tell of this one run."""

@@ -134,10 +134,6 @@ class Step:
         view = view_of(self.walk.state, self.walk.run)
         Path(artifact.path).write_text(render_markdown(view, only=stages, of=_of(stages)), "utf-8")
 
-    def told(self) -> str:
-        """What is known of each stage, as JSON."""
-        return json.dumps([to_data(replace(entry, more={})) for entry in self.walk.run.stages])
-
 
 @contextmanager
 def step(name: str, project: ModelProject, *, code: str = "", store: str = "") -> Iterator[Step]:
@@ -158,14 +154,24 @@ def step(name: str, project: ModelProject, *, code: str = "", store: str = "") -
         walk = Walk(state=state, journal=_Unwritten(state), run=began, observer=_Log(), first=None, until=None)
         try:
             archive = wiring.fetch_code(code, store, state / "code") if store else CodeArchive(digest=code, path=state)
-            at = Step(walk=walk, project=project, code=archive, store=store, tracked=tracked)
-            yield at
+            yield Step(walk=walk, project=project, code=archive, store=store, tracked=tracked)
         except BaseException as error:
-            tracked.log(tags={"modelyard.error": str(error) or type(error).__name__})
+            tracked.log(tags={"modelyard.error": _said_of(error, name), TOLD: _told(walk)})
             tracked.end("FAILED" if isinstance(error, Exception) else "KILLED")
             raise
-        tracked.log(tags={TOLD: at.told()}, metrics=walk.run.metrics)
+        tracked.log(tags={TOLD: _told(walk)}, metrics=walk.run.metrics)
         tracked.end("FINISHED")
+
+
+def _told(walk: Walk) -> str:
+    """What is known of each stage, as JSON."""
+    return json.dumps([to_data(replace(entry, more={})) for entry in walk.run.stages])
+
+
+def _said_of(error: BaseException, name: str) -> str:
+    if isinstance(error, KeyboardInterrupt):
+        return f"{name} was told to stop"
+    return str(error) or type(error).__name__
 
 
 def _end_orderly() -> None:

@@ -114,6 +114,8 @@ def brought_in(steps: Steps, given: Inputs, *, champion: Any, registered: Any) -
         with dsl.If(promoted.outputs["outcome"] == PROMOTED, name="promoted"):
             steps("rollout", model=given["model"], version=registered.outputs["version"],
                   deployment=steps.pipeline.deployment)  # fmt: skip
+        with dsl.Else(name="not-promoted"):  # also since Kubeflow's local runner evaluates no `If` without one
+            steps("waiting", model=given["model"], alias=given["alias"], version=registered.outputs["version"])
 
 
 def ends(steps: Steps, judged: Any, model: Any, *, after: str, name: str) -> None:

@@ -23,3 +23,11 @@ def unchanged(model: str, source: str, words: dsl.Output[dsl.Markdown]) -> None:
 
     text = f"# {model}: nothing new\n\nA version was made of the data `{source}`, this code and these settings already."
     Path(words.path).write_text(text + "\n", "utf-8")
+
+
+def waiting(model: str, alias: str, version: str, words: dsl.Output[dsl.Markdown]) -> None:
+    """The version is registered and nobody moved the alias: there is no rollout to await."""
+    from pathlib import Path
+
+    text = f"# {model}: version {version} waits\n\n`modelyard promote {model} {version}`, or move {alias} in MLflow."
+    Path(words.path).write_text(text + "\n", "utf-8")

@@ -42,6 +42,9 @@ def summary(view: RunView) -> Summary:
         if said.outcome == Outcome.INCONCLUSIVE and view.rollout.status.ended_at is None:
             headline = f"Version {version} is held"
         return Summary(tone(said), headline, said.message)
+    if verdict and verdict[0] == "rollout" and view.version:  # a pipeline's: the attempt itself is in the cluster
+        came = "is stable" if verdict[1].lets_through else "was rolled back"
+        return Summary(tone(verdict[1]), f"Version {view.version.version} {came}", verdict[1].message)
     if verdict and not verdict[1].lets_through:
         word = "could not decide" if verdict[1].outcome == Outcome.INCONCLUSIVE else "said no"
         return Summary(tone(verdict[1]), f"The {verdict[0]} stage {word}", verdict[1].message)
