@@ -6,7 +6,9 @@ Every write is strict: a field that the server does not know is refused, not dro
 
 import json
 import os
+import ssl
 from collections.abc import Iterator, Mapping
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, urlencode
@@ -20,6 +22,7 @@ from modelyard.errors import BadInput, Conflict, Expired, Refused, Unavailable
 from modelyard.kube.answers import NotFound, meaning
 from modelyard.kube.metadata import name_of, namespace_of
 from modelyard.kube.port import POD, Change, Kind, Labels, Listing, Object, Subresource, kind_of
+from modelyard.kube.wire import Answer, Wire
 
 PAGE: Final = 500
 """Objects that one answer of a list holds, as `kubectl` asks for them."""
@@ -83,6 +86,7 @@ class KubeClient:
     def __init__(self, api: ApiClient, *, timeout_s: float) -> None:
         self._api = api
         self._timeout_s = timeout_s
+        self._wire = _wire(api, timeout_s)
 
     def get(self, kind: Kind, namespace: str, name: str) -> Object | None:
         """See the port."""
@@ -193,15 +197,10 @@ class KubeClient:
     def close(self) -> None:
         """Close the connections that no watch holds."""
         self._api.rest_client.pool_manager.clear()
+        if self._wire is not None:
+            self._wire.close()
 
-    def _asked(self, method: str, kind: Kind, *place: str, **rest: Any) -> dict[str, Any]:
-        """Ask, and read the whole answer."""
-        answer = self._request(method, kind, *place, **rest)
-        with _away(kind):
-            data = answer.data
-        return _named(kind, json.loads(data))
-
-    def _request(
+    def _asked(
         self,
         method: str,
         kind: Kind,
@@ -212,26 +211,75 @@ class KubeClient:
         query: Mapping[str, str] | None = None,
         body: Object | None = None,
         content_type: str = JSON,
-        silence_s: float | None = None,
-    ) -> urllib3.BaseHTTPResponse:
-        headers = {"Accept": JSON, "User-Agent": "modelyard", "Content-Type": content_type}
-        self._api.update_params_for_auth(headers, [], ["BearerToken"])
-        url = self._api.configuration.host + _path(kind, namespace, name, subresource)
+    ) -> dict[str, Any]:
+        """Ask, and read the whole answer."""
+        headers, path = self._headers(content_type), _path(kind, namespace, name, subresource, query)
+        data = None if body is None else json.dumps(body, separators=(",", ":")).encode()
         with _away(kind):
-            answer: urllib3.BaseHTTPResponse = self._api.rest_client.pool_manager.request(
-                method,
-                f"{url}?{urlencode(query)}" if query else url,
-                body=None if body is None else json.dumps(body).encode(),
-                headers=headers,
-                timeout=urllib3.Timeout(connect=self._timeout_s, read=silence_s or self._timeout_s),
-                preload_content=False,
-                redirect=False,
-                retries=False,
-            )
+            answer = self._answer(method, path, headers, data)
+        if answer.status >= 400:
+            raise meaning(answer.status, answer.data, kind, name, retry_after=answer.retry_after)
+        return _named(kind, json.loads(answer.data))
+
+    def _answer(self, method: str, path: str, headers: Mapping[str, str], data: bytes | None) -> Answer:
+        if self._wire is not None:
+            return self._wire.ask(method, path, headers=headers, body=data)
+        got = self._sent(method, path, headers, data, silence_s=self._timeout_s)
+        return Answer(got.status, got.data, got.headers.get("Retry-After", ""))
+
+    def _request(
+        self,
+        method: str,
+        kind: Kind,
+        namespace: str,
+        name: str,
+        subresource: str = "",
+        *,
+        query: Mapping[str, str],
+        silence_s: float,
+    ) -> urllib3.BaseHTTPResponse:
+        """Ask for what comes bit by bit."""
+        with _away(kind):
+            path = _path(kind, namespace, name, subresource, query)
+            answer = self._sent(method, path, self._headers(JSON), None, silence_s=silence_s)
             if answer.status < 400:
                 return answer
-            later = answer.headers.get("Retry-After", "")
-            raise meaning(answer.status, answer.data, kind, name, retry_after=later)
+            raise meaning(answer.status, answer.data, kind, name, retry_after=answer.headers.get("Retry-After", ""))
+
+    def _sent(
+        self, method: str, path: str, headers: Mapping[str, str], data: bytes | None, *, silence_s: float
+    ) -> urllib3.BaseHTTPResponse:
+        answer: urllib3.BaseHTTPResponse = self._api.rest_client.pool_manager.request(
+            method,
+            self._api.configuration.host + path,
+            body=data,
+            headers=headers,
+            timeout=urllib3.Timeout(connect=self._timeout_s, read=silence_s),
+            preload_content=False,
+            redirect=False,
+            retries=False,
+        )
+        return answer
+
+    def _headers(self, content_type: str) -> dict[str, str]:
+        headers = {"Accept": JSON, "User-Agent": "modelyard", "Content-Type": content_type}
+        self._api.update_params_for_auth(headers, [], ["BearerToken"])
+        return headers
+
+
+def _wire(api: ApiClient, timeout_s: float) -> Wire | None:
+    """The short way; None where the server's certificate is to have another name than its address."""
+    said = api.rest_client.pool_manager.connection_pool_kw
+    if said.get("server_hostname") or said.get("assert_hostname") is not None:
+        return None
+    tls = None
+    if api.configuration.host.startswith("https"):
+        tls = ssl.create_default_context(cafile=said["ca_certs"])
+        if said["cert_reqs"] == ssl.CERT_NONE:
+            tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
+        if said["cert_file"]:
+            tls.load_cert_chain(said["cert_file"], said["key_file"])
+    return Wire(api.configuration.host, tls=tls, timeout_s=timeout_s, kept=CONNECTIONS)
 
 
 class _away:  # noqa: N801  a context manager, used like a function
@@ -244,7 +292,7 @@ class _away:  # noqa: N801  a context manager, used like a function
         """Nothing to prepare."""
 
     def __exit__(self, _kind: type[BaseException] | None, error: BaseException | None, *_: object) -> None:
-        if isinstance(error, HTTPError | OSError):
+        if isinstance(error, HTTPError | HTTPException | OSError):
             told = f"the Kubernetes API does not answer about {self.kind.plural} ({error})"
             raise Unavailable(told, do="it is asked again") from None
 
@@ -287,10 +335,11 @@ def _change(event: Mapping[str, Any], kind: Kind) -> Change:
     return Change(event["type"], _named(kind, event["object"]))
 
 
-def _path(kind: Kind, namespace: str, name: str, subresource: str) -> str:
+def _path(kind: Kind, namespace: str, name: str, subresource: str, query: Mapping[str, str] | None) -> str:
     root = f"/apis/{kind.api_version}" if kind.group else f"/api/{kind.api_version}"
     within = ("namespaces", quote(namespace, safe="")) if kind.namespaced and namespace else ()
-    return "/".join((root, *within, kind.plural, *(part for part in (quote(name, safe=""), subresource) if part)))
+    path = "/".join((root, *within, kind.plural, *(part for part in (quote(name, safe=""), subresource) if part)))
+    return f"{path}?{urlencode(query)}" if query else path
 
 
 def _selected(labels: Labels) -> dict[str, str]:
