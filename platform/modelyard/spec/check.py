@@ -8,6 +8,7 @@ import dataclasses
 from collections.abc import Callable, Iterator
 
 from modelyard.record import camel_case
+from modelyard.spec.check_classes import check_predicted
 from modelyard.spec.check_deployment import check_alias, check_name, check_serving
 from modelyard.spec.check_gates import check_gates, check_metric
 from modelyard.spec.check_numbers import at_least, between, positive
@@ -227,6 +228,7 @@ def _compress(project: ModelProject) -> Iterator[Problem]:
 def _deployment(project: ModelProject) -> Iterator[Problem]:
     yield from check_serving(project.deployment, ("deployment",))
     yield from check_asked(project.deployment.analysis, ("deployment", "analysis"))
+    yield from check_predicted(project.deployment.analysis, project.data.labels, ("deployment", "analysis"))
 
 
 def _pipeline(project: ModelProject) -> Iterator[Problem]:

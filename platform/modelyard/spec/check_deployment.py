@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 
+from modelyard.spec.check_classes import DRIFT, check_drift
 from modelyard.spec.check_numbers import at_least, between, positive
 from modelyard.spec.check_query import check_queries, check_query
 from modelyard.spec.deployment import (
@@ -163,8 +164,9 @@ def _analysis(analysis: Analysis, at: FieldPath) -> Iterator[Problem]:
         here = (*at, "metrics", str(index))
         latency = _LATENCY.fullmatch(metric.name)
         yield from check_query(metric, here)
-        if metric.name != "error-rate" and not latency and metric.query is None:
-            known = "known are error-rate, latency-pNN, like latency-p90, and what has a query"
+        yield from check_drift(metric, here)
+        if metric.name not in ("error-rate", DRIFT) and not latency and metric.query is None:
+            known = f"known are error-rate, latency-pNN, like latency-p90, {DRIFT}, and what has a query"
             message = f"{metric.name!r} is not compared; {known}"
             yield Problem(field=(*here, "name"), message=message)
         if metric.name in [other.name for other in analysis.metrics[:index]]:

@@ -10,7 +10,7 @@ ARM = "$arm"
 """In a query: the arm's name."""
 LONGEST = 4096
 OWN_NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
-_TAKEN = re.compile(r"error-rate|latency-.*")
+_TAKEN = re.compile(r"error-rate|prediction-drift|latency-.*")
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"|\'(?:[^\'\\]|\\.)*\'|`[^`]*`')
 _RATE = re.compile(r"\b(i?rate|increase|i?delta|deriv|resets|changes|\w+_over_time)\s*\(")
 _ADDED = re.compile(r"\b(sum|avg|min|max|count|group|stddev|stdvar|topk|bottomk|quantile)\b\s*(\(|by\b|without\b)")

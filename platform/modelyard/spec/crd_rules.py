@@ -134,8 +134,12 @@ RULES: Final[Mapping[type, tuple[Rule, ...]]] = {
             "margin.value must be above 0%, and at most 100%, or 1000% of a latency",
         ),
         Rule(
-            "has(self.query) != self.name.matches('^(error-rate|latency-p[1-9][0-9]?(\\\\.[0-9])?)$')",
-            "name is error-rate or latency-pNN, like latency-p90; any other metric needs a query",
+            "has(self.query) != self.name.matches('^(error-rate|prediction-drift|latency-p[1-9][0-9]?(\\\\.[0-9])?)$')",
+            "name is error-rate, prediction-drift or latency-pNN, like latency-p90; any other metric needs a query",
+        ),
+        Rule(
+            "self.name != 'prediction-drift' || self.margin.type == 'Absolute'",
+            "margin.type: Relative cannot act on a distance from stable: write Absolute",
         ),
         Rule(
             "!has(self.query) || self.name.matches('^[a-z][a-z0-9-]*$') && !self.name.startsWith('latency-')",

@@ -255,10 +255,11 @@ class MetricQuery:
 
 @record
 class AnalysisMetric:
-    """One comparison of canary and stable: `error-rate`, `latency-pNN`, or what a query counts."""
+    """One comparison of canary and stable: `error-rate`, `latency-pNN`, `prediction-drift`, or what a query counts."""
 
     name: str
-    """`error-rate`, `latency-pNN`, or with `query` a name of your own."""
+    """`error-rate`, `latency-pNN`, `prediction-drift` (how far the arms' predicted classes are apart: the share of
+    requests that would have to change theirs), or with `query` a name of your own."""
     margin: MetricMargin
     """How much worse than stable is still as good. Of a mean, `Absolute` is a share of the width of its `bounds`."""
     query: MetricQuery | None = None
