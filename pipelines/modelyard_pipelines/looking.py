@@ -7,12 +7,19 @@ from typing import Any, NamedTuple
 
 from modelyard.data.sources import source_digest
 from modelyard.errors import BadInput
+from modelyard.evaluation.rules import PAIRED
+from modelyard.spec.codec import from_data, to_data
+from modelyard.spec.gates import GateRule, comparisons
+from modelyard.spec.project import ModelProject
 from modelyard_pipelines import wiring
 from modelyard_pipelines.sections import inputs_digest, project_of
 from modelyard_pipelines.step import Artifact, Step, step
+from modelyard_pipelines.tracking import TAG
 
 INPUTS = "modelyard.inputs"
 """Tag of a version: the digest of all that it was made of."""
+RULES = "modelyard.rules"
+"""Tag of the first step's run: the rules that compare with another version, and which alias names the champion."""
 NEW, KNOWN = "New", "Known"
 
 
@@ -44,7 +51,9 @@ def looked(
         made_of = inputs_digest(project, code=code, source=source)
         versions = wiring.registry().versions(project.metadata.name)
         known = next((one for one in versions if one.tags.get(INPUTS) == made_of), None)
-        at.tracked.log(params=_flat(sections), tags={INPUTS: made_of, "modelyard.alias": project.alias})
+        at.tracked.log(
+            params=_flat(sections), tags={INPUTS: made_of, "modelyard.alias": project.alias, **_rules(project)}
+        )
         told = f"version {known.version} was made of the same" if known else "nothing was made of this yet"
         at.tracked.log(tags={"modelyard.news": f"nothing new: {told}"} if known else {})
         lines = [f"# {project.metadata.name}", "", f"- data: `{source}`", f"- code: `{code}`", f"- {told}"]
@@ -62,6 +71,26 @@ def same_source(at: Step, source: str) -> None:
     now = source_digest(at.project.data, base=Path("/"), memory=at.walk.state / "sources.json")
     if now != source:
         raise BadInput(f"the data changed while the run went on: {now}, before {source}", do="run again")
+
+
+def rules_of(model: str) -> tuple[str, tuple[GateRule, ...]]:
+    """What the run's first step was told of comparisons: the alias, and the rules; none where nobody remembers.
+
+    The train step has it from MLflow: as its inputs they would be in the key of its cache, and changed rules change no
+    training. Where that key is known there is nothing left to refuse.
+    """
+    runs = wiring.runs(model)
+    for one in runs.of_job(wiring.job()) if runs else ():
+        if told := one.tags.get(RULES):
+            known = json.loads(told)
+            return known["alias"], tuple(from_data(GateRule, rule, where=RULES) for rule in known["gates"])
+    return "", ()
+
+
+def _rules(project: ModelProject) -> dict[str, str]:
+    compared = [rule for rule in project.gates if any(name in PAIRED for name in comparisons(rule))]
+    told = json.dumps({"alias": project.alias, "gates": [to_data(rule) for rule in compared]})
+    return {RULES: told} if compared and len(told) <= TAG else {}
 
 
 def _flat(sections: Mapping[str, Any], path: str = "") -> dict[str, str]:

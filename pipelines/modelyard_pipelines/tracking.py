@@ -26,6 +26,8 @@ TOLD = "modelyard.stages"
 """Tag of a step's run: what it knows of each stage, as JSON."""
 TIMEOUT_S = 10.0
 PAGES = 20
+TAG = 8000
+"""Characters that a tag of MLflow holds."""
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
 
@@ -120,7 +122,7 @@ class Runs:
             "POST",
             "runs/log-batch",
             run_id=run_id,
-            tags=[{"key": key, "value": value[:8000]} for key, value in (tags or {}).items()],
+            tags=[{"key": key, "value": value[:TAG]} for key, value in (tags or {}).items()],
             metrics=[{"key": k, "value": v, "timestamp": at, "step": 0} for k, v in (metrics or {}).items()],
             params=[{"key": key, "value": value[:6000]} for key, value in list((params or {}).items())[:100]],
         )

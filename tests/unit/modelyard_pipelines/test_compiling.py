@@ -82,6 +82,7 @@ def test_keys_of_the_cache_hold_digests_of_code_and_data_and_no_name_of_a_run(do
     assert "source" in inputs["prepare"]["parameters"]
     assert "code" in inputs["train"]["parameters"]
     assert "pipeline_job" not in str(inputs)
+    assert "gates" not in inputs["train"]["parameters"]
     for one in platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"].values():
         assert {"name": "MODELYARD_JOB", "fieldPath": "metadata.labels['pipeline/runid']"} in one["fieldPathAsEnv"]
 

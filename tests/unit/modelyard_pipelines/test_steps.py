@@ -2,26 +2,34 @@
 
 import json
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from tests.fakes.artifacts import FakeArtifact
 from tests.fakes.registry import FakeRegistry
+from tests.fakes.tracked_runs import TrackedRuns
 from tests.unit.runs.test_judging import World
 
 from modelyard.data.prepare import PreparedData
 from modelyard.data.sources import source_digest
-from modelyard.errors import BadInput, Unavailable
+from modelyard.errors import BadInput, ModelyardError, StageFailed, Unavailable
+from modelyard.runs import champion
+from modelyard.runs.champion import Champion
 from modelyard.runs.walk import Result, write_listing
 from modelyard.spec.codec import to_json
 from modelyard.spec.data import Data
+from modelyard.storage.code import CodeArchive, pack
 from modelyard.training.job import TrainedModel
-from modelyard_pipelines import wiring
+from modelyard_pipelines import training, wiring
 from modelyard_pipelines.components.ended import inconclusive, skipped
 from modelyard_pipelines.components.evaluate import evaluate
 from modelyard_pipelines.components.gate import gate
+from modelyard_pipelines.components.look import look
 from modelyard_pipelines.components.prepare import prepare
 from modelyard_pipelines.components.promote import promote
+from modelyard_pipelines.components.train import train
 
 Make = Callable[[str], FakeArtifact]
 TRAIN = {"recipe": {"use": "mlp"}}
@@ -161,6 +169,49 @@ def test_an_artifact_of_somebody_else_is_refused(registry, make, tmp_path):
     way.prepared.metadata = {}
     with pytest.raises(BadInput, match="was not made by a step of ours"):
         way.gated([ATLEAST])
+
+
+PAIRED = {"metric": "accuracy", "notWorseThanChampion": {"margin": 0.02}}
+
+
+@pytest.mark.parametrize(
+    ("known", "gates", "told"),
+    [
+        (["a", "b"], [ATLEAST, PAIRED], "BadInput: champion never learnt c"),
+        (["a", "b", "c"], [PAIRED], "it is trained"),
+        (["a", "b"], [ATLEAST], "it is trained"),
+    ],
+    ids=["never learnt", "learnt", "no comparison"],
+)
+def test_a_class_that_the_champion_never_learnt_is_refused_before_training_as_on_a_laptop(
+    known, gates, told, registry, make, tmp_path, monkeypatch
+):
+    """The rules come by MLflow, from the first step of the same run: as an input they would be in the cache's key."""
+    tracked, way = TrackedRuns(), Way(tmp_path, make)
+    monkeypatch.setattr(wiring, "runs", lambda _model: tracked)
+    source, code = tmp_path / "source", pack_in(tmp_path)
+    wiring.put_code(code, str(source))
+    given = {"model": "m", "code": code.digest, "store": str(source), "train": TRAIN, "metrics": {}}
+    look(**given, promote="manual", alias="live", data=way.data, gates=gates, compress={}, runtime={}, data_digest="",
+         modelyard=version("modelyard"), overview=make("overview"))  # fmt: skip
+    with_versions(registry, "1")
+    registry.move_alias("m", "live", "1", expected=None)
+    monkeypatch.setattr(champion, "_unpacked", lambda *_: Champion(version="1", folder=tmp_path))
+    monkeypatch.setattr(champion, "verify", lambda _folder: SimpleNamespace(facts={"classes": known}))
+    monkeypatch.setattr(training, "on_kubernetes", lambda _at: trains)
+    with pytest.raises(ModelyardError) as raised:
+        train(**given, on="kubernetes", prepared=way.prepared, trained=make("new"), numbers=make("n"), report=make("r"))
+    assert told in f"{type(raised.value).__name__}: {raised.value}"
+
+
+def pack_in(folder: Path) -> CodeArchive:
+    (folder / "user").mkdir()
+    (folder / "user" / "recipe.py").write_text("class Recipe: ...\n")
+    return pack(folder / "user", folder / "packed")
+
+
+def trains(*_: object, **__: object) -> None:
+    raise StageFailed("it is trained", do="look")
 
 
 def with_versions(registry: FakeRegistry, *numbers: str) -> None:
