@@ -110,11 +110,14 @@ def _print(
 
 
 def _row(stand: "Standing") -> dict[str, Any]:
+    from modelyard.spec.check_classes import DRIFT  # noqa: PLC0415
+
+    drift = stand.metric == DRIFT
     what = f" slower than {milliseconds(stand.bound_ms)}" if stand.bound_ms else " failed"
     return {
         "metric": stand.metric,
-        "canary": f"{stand.canary:.2%} of {stand.canary_requests:,}{what}",
-        "stable": f"{stand.stable:.2%} of {stand.stable_requests:,}",
+        "canary": f"{stand.canary:.2%} {'away in' if drift else 'of'} {stand.canary_requests:,}{'' if drift else what}",
+        "stable": f"{stand.stable_requests:,}" if drift else f"{stand.stable:.2%} of {stand.stable_requests:,}",
         "margin": stand.margin,
         "worse": f"{number(stand.worse, 3)} of {stand.worse_needed:,.0f}",
         "not worse by the margin": f"{number(stand.good, 3)} of {stand.good_needed:,.0f}",

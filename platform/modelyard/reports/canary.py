@@ -13,6 +13,7 @@ from modelyard.reports.markup import Markup
 from modelyard.rollout.analysis import alarm_threshold, success_threshold
 from modelyard.rollout.evidence import Mark
 from modelyard.rollout.explain import evidence_of
+from modelyard.spec.check_classes import DRIFT
 from modelyard.spec.rollout import ModelRollout, Phase
 
 LEFT, RIGHT = 0.07, 0.985
@@ -104,15 +105,19 @@ def _weights(axes: Axes, steps: Sequence[tuple[float, int]], end: float, per: fl
 
 def _shares(axes: Axes, name: str, marks: Sequence[Mark], start: float, per: float) -> None:
     x = [(mark.at - start) / per for mark in marks]
-    axes.plot(x, [mark.stable for mark in marks], color=MUTED)
+    if name != DRIFT:
+        axes.plot(x, [mark.stable for mark in marks], color=MUTED)
     axes.plot(x, [mark.canary for mark in marks], color=ACCENT)
-    told = "share of failed attempts" if name == "error-rate" else "share of answers beyond the bound"
+    told = {"error-rate": "share of failed attempts", DRIFT: "distance of the predicted classes"}.get(
+        name, "share of answers beyond the bound"
+    )
     axes.set_title(f"{name}: {told}", pad=8)
     top = max([0.01, *(share for mark in marks for share in (mark.stable, mark.canary) if math.isfinite(share))])
     axes.set_ylim(-0.02 * top, min(top * 1.25, 1.12))
     axes.set_yticks([tick for tick in MaxNLocator(nbins=4).tick_values(0, top) if tick <= 1])
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None if top > 0.03 else 1))
-    _tags(axes, [(marks[-1].stable, "stable", MUTED), (marks[-1].canary, "canary", ACCENT)], x[-1])
+    ends = [(marks[-1].stable, "stable", MUTED), (marks[-1].canary, "canary", ACCENT)]
+    _tags(axes, ends[name == DRIFT :], x[-1])
 
 
 def _evidence(axes: Axes, marks: Sequence[Mark], start: float, per: float, rollout: ModelRollout) -> None:

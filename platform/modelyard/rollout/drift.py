@@ -84,17 +84,22 @@ def distance(drift: Drift, stream: Stream) -> float:
 
 def seen(evidence: Evidence) -> str:
     """Both sides in words."""
-    tally, drift, stream = evidence.tallies[NAME], evidence.drift, evidence.predictions
-    said = (
+    tally = evidence.tallies[NAME]
+    return (
         f"{NAME}: the classes of the canary's {tally.canary:,} predictions are {tally.canary_share:.2%} away from "
-        f"those of stable's {tally.stable:,}"
+        f"those of stable's {tally.stable:,}{most(evidence)}"
     )
+
+
+def most(evidence: Evidence) -> str:
+    """The class whose share differs most, in parentheses; empty where nothing was compared."""
+    drift, stream = evidence.drift, evidence.predictions
     if not drift.sums or not stream.canary.past or not stream.stable.past:
-        return said
-    most = max(range(len(drift.sums)), key=lambda place: abs(drift.sums[place]))
+        return ""
+    place = max(range(len(drift.sums)), key=lambda place: abs(drift.sums[place]))
     stable, canary = (_counts(arm.past) for arm in (stream.stable, stream.canary))
-    shares = (count[most] / max(1, sum(count)) for count in (canary, stable))
-    return f"{said} (most: {drift.labels[most]!r}, {next(shares):.1%} of them, {next(shares):.1%} of stable's)"
+    here, there = (count[place] / max(1, sum(count)) for count in (stable, canary))
+    return f" (most: {drift.labels[place]!r}, {there:.1%} of the canary's of late, {here:.1%} of stable's)"
 
 
 def why_nothing(evidence: Evidence) -> str:

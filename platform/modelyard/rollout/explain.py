@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from modelyard.errors import BadInput
 from modelyard.record import record
+from modelyard.rollout import drift
 from modelyard.rollout.analysis import alarm_threshold, progress, success_threshold
 from modelyard.rollout.capacity import margins_at
 from modelyard.rollout.evidence import Evidence, Mark
@@ -104,20 +105,21 @@ def _words(
     evidence: Evidence, spec: Analysis, name: str, logs: tuple[float, float], *, beyond: bool, marks: Sequence[Mark]
 ) -> str:
     (worse, good), (enough_worse, enough_good) = logs, (alarm_threshold(spec), success_threshold(spec))
-    counted = evidence.counted(name)
+    counted, where = evidence.counted(name), drift.most(evidence) if name == drift.NAME else ""
     if counted == 0:
-        return "nothing was compared yet"
+        why = drift.why_nothing(evidence) if name == drift.NAME else ""
+        return f"nothing was compared yet{why and '; '}{why}"
     if counted < spec.min_requests:
         return f"{counted} comparable requests of {spec.min_requests} that a verdict needs"
     if worse >= enough_worse:
-        return "worse than stable, " + (
+        return f"{'other' if name == drift.NAME else 'worse'} than stable{where}, " + (
             "and beyond the margin" if beyond else "but by all that is seen within the margin"
         )
     if good >= enough_good:
         return "not worse by the margin: shown"
     leaning = "seems to be beyond the margin" if beyond else "nothing speaks against it"
     more = _more(marks, enough_worse - worse if beyond else enough_good - good, alarm=beyond)
-    return f"open; {leaning}{more}"
+    return f"open; {leaning}{more}{where}"
 
 
 def _more(marks: Sequence[Mark], missing: float, *, alarm: bool) -> str:
