@@ -175,7 +175,7 @@ PAIRED = {"metric": "accuracy", "notWorseThanChampion": {"margin": 0.02}}
 
 
 @pytest.mark.parametrize(
-    ("known", "gates", "told"),
+    "given",
     [
         (["a", "b"], [ATLEAST, PAIRED], "BadInput: champion never learnt c"),
         (["a", "b", "c"], [PAIRED], "it is trained"),
@@ -184,15 +184,16 @@ PAIRED = {"metric": "accuracy", "notWorseThanChampion": {"margin": 0.02}}
     ids=["never learnt", "learnt", "no comparison"],
 )
 def test_a_class_that_the_champion_never_learnt_is_refused_before_training_as_on_a_laptop(
-    known, gates, told, registry, make, tmp_path, monkeypatch
+    given, registry, make, tmp_path, monkeypatch
 ):
     """The rules come by MLflow, from the first step of the same run: as an input they would be in the cache's key."""
+    known, gates, told = given
     tracked, way = TrackedRuns(), Way(tmp_path, make)
     monkeypatch.setattr(wiring, "runs", lambda _model: tracked)
     source, code = tmp_path / "source", pack_in(tmp_path)
     wiring.put_code(code, str(source))
-    given = {"model": "m", "code": code.digest, "store": str(source), "train": TRAIN, "metrics": {}}
-    look(**given, promote="manual", alias="live", data=way.data, gates=gates, compress={}, runtime={}, data_digest="",
+    sections = {"model": "m", "code": code.digest, "store": str(source), "train": TRAIN, "metrics": {}}
+    look(**sections, promote="manual", alias="live", data=way.data, gates=gates, compress={}, runtime={}, data_digest="",
          modelyard=version("modelyard"), overview=make("overview"))  # fmt: skip
     with_versions(registry, "1")
     registry.move_alias("m", "live", "1", expected=None)
@@ -200,7 +201,9 @@ def test_a_class_that_the_champion_never_learnt_is_refused_before_training_as_on
     monkeypatch.setattr(champion, "verify", lambda _folder: SimpleNamespace(facts={"classes": known}))
     monkeypatch.setattr(training, "on_kubernetes", lambda _at: trains)
     with pytest.raises(ModelyardError) as raised:
-        train(**given, on="kubernetes", prepared=way.prepared, trained=make("new"), numbers=make("n"), report=make("r"))
+        train(
+            **sections, on="kubernetes", prepared=way.prepared, trained=make("new"), numbers=make("n"), report=make("r")
+        )
     assert told in f"{type(raised.value).__name__}: {raised.value}"
 
 
