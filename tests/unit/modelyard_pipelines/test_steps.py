@@ -193,8 +193,10 @@ def test_a_class_that_the_champion_never_learnt_is_refused_before_training_as_on
     source, code = tmp_path / "source", pack_in(tmp_path)
     wiring.put_code(code, str(source))
     sections = {"model": "m", "code": code.digest, "store": str(source), "train": TRAIN, "metrics": {}}
-    look(**sections, promote="manual", alias="live", data=way.data, gates=gates, compress={}, runtime={}, data_digest="",
-         modelyard=version("modelyard"), overview=make("overview"))  # fmt: skip
+    look(
+        **sections, promote="manual", alias="live", data=way.data, gates=gates, compress={}, runtime={},
+        data_digest="", modelyard=version("modelyard"), overview=make("overview"),
+    )  # fmt: skip
     with_versions(registry, "1")
     registry.move_alias("m", "live", "1", expected=None)
     monkeypatch.setattr(champion, "_unpacked", lambda *_: Champion(version="1", folder=tmp_path))
