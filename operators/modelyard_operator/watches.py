@@ -1,8 +1,8 @@
 """What changes in the cluster wakes the deployment that it belongs to. Events say when to look, never what is.
 
-kopf watches our own kinds, by `on.event` alone: its timers, daemons and change handlers would put finalizers on every
-object, and then nothing could be deleted once the operator is gone (nolar/kopf #896, #1088). What we own is watched by
-label; a kind that is not installed or not allowed is waited for, and holds up no other.
+kopf watches what people write, by `on.event` alone: its timers, daemons and change handlers would put finalizers on
+every object, and then nothing could be deleted once the operator is gone (nolar/kopf #896, #1088). What we own is
+watched by label; a kind that is not installed or not allowed is waited for, and holds up no other.
 """
 
 import asyncio
@@ -28,6 +28,8 @@ from modelyard_operator.index import Index
 from modelyard_operator.registries import Registries
 
 OURS: Final = (MODEL_DEPLOYMENT, MODEL_ROLLOUT, MODEL_REGISTRY)
+WISHES: Final = (MODEL_DEPLOYMENT, MODEL_REGISTRY)
+"""What kopf watches. Attempts are written ten times a rollout by the operator itself: one watch of them is enough."""
 DEADLINE_S: Final = 240
 """A watch is begun anew so often."""
 SILENCE_S: Final = 60.0
@@ -181,7 +183,7 @@ class Watch:
 
 
 class KopfWatches:
-    """Our own kinds, watched by kopf in a thread with an event loop of its own."""
+    """What people write, watched by kopf in a thread with an event loop of its own."""
 
     def __init__(self, seen: Seen, *, namespace: str, stores: Mapping[Kind, Store] | None = None) -> None:
         self._seen, self._namespace, self._stores = seen, namespace, stores or {}
@@ -221,7 +223,7 @@ class KopfWatches:
             return "kopf's event loop does not answer"
         except RuntimeError as error:
             return f"kopf's event loop has ended: {error}"
-        dead = [kind.plural for kind in OURS if not any(f"{kind.plural}." in name for name in alive)]
+        dead = [kind.plural for kind in WISHES if not any(f"{kind.plural}." in name for name in alive)]
         return f"kopf's watch of {', '.join(dead)} has ended" if dead else ""
 
     def _run(self) -> None:
@@ -253,7 +255,7 @@ def handlers(seen: Seen, stores: Mapping[Kind, Store]) -> kopf.OperatorRegistry:
     """Kopf's handlers: events of our kinds, and nothing that would put a finalizer on anything."""
     registry = kopf.OperatorRegistry()
     kopf.on.login(registry=registry)(login)
-    for kind in OURS:
+    for kind in WISHES:
         group, _, version = kind.api_version.partition("/")
         kopf.on.event(group, version, kind.plural, registry=registry, id=f"seen-{kind.plural}")(
             _telling(seen, kind, stores.get(kind))

@@ -26,7 +26,7 @@ from modelyard_operator.due import Queue
 from modelyard_operator.index import Index, Wish
 from modelyard_operator.lease import MANAGER
 from modelyard_operator.registries import Registries
-from modelyard_operator.watches import OURS, Seen, Watch, handlers, login, settings
+from modelyard_operator.watches import WISHES, Seen, Watch, handlers, login, settings
 
 LABELS = {MANAGED_BY: MANAGER}
 
@@ -242,7 +242,7 @@ def test_a_watch_whose_thread_ended_is_trouble(scene: Scene, watch: Watch) -> No
 def test_kopf_gets_no_handler_that_puts_a_finalizer_on_anything(scene: Scene) -> None:
     """Deletion hangs when the operator went first (nolar/kopf #1088, #896)."""
     registry = handlers(scene.seen, {})
-    assert len(registry._watching.get_all_handlers()) == len(OURS)
+    assert len(registry._watching.get_all_handlers()) == len(WISHES)
     assert not registry._changing.get_all_handlers()
     assert not registry._spawning.get_all_handlers()
     assert settings().posting.enabled is False

@@ -24,6 +24,9 @@ SWITCHES: Final = ("paused", "abort", "promote", "resumed")
 all of them each time, since an apply gives up what it gave before and gives no more."""
 WRITTEN: Final = 256
 """How many of our last writes are remembered: a second one needs no read, which a cache would answer with the past."""
+READ: Final = 1024
+"""How many records are remembered as they were read: at one resource version an object is one and the same, and to
+check it against its type takes longer than all else of a look at what has not changed."""
 
 
 class KubeRecords:
@@ -34,6 +37,7 @@ class KubeRecords:
         self._manager = manager
         self._namespace = namespace
         self._written: OrderedDict[tuple[Kind, str], Object] = OrderedDict()
+        self._read: OrderedDict[tuple[str, str], Stored] = OrderedDict()
 
     def keys(self) -> tuple[str, ...]:
         """All ModelDeployments, as `namespace/name`, sorted."""
@@ -48,7 +52,7 @@ class KubeRecords:
         """
         namespace, _, name = key.partition("/")
         found = self._kube.get(MODEL_DEPLOYMENT, namespace, name)
-        return None if found is None or _is_leaving(found) else from_object(ModelDeployment, found)
+        return None if found is None or _is_leaving(found) else self._of(ModelDeployment, found)
 
     def rollouts(self, key: str) -> tuple[ModelRollout, ...]:
         """Its attempts, oldest first: by the number in their names.
@@ -58,7 +62,7 @@ class KubeRecords:
         """
         namespace, _, name = key.partition("/")
         found = self._kube.list(MODEL_ROLLOUT, namespace=namespace, labels={DEPLOYMENT_LABEL: fit(name)}).items
-        read = [from_object(ModelRollout, each) for each in found if not _is_leaving(each)]
+        read = [self._of(ModelRollout, each) for each in found if not _is_leaving(each)]
         mine = [each for each in read if each.spec.deployment == name]  # a label that was cut may be two names'
         return tuple(sorted(mine, key=lambda each: (len(each.metadata.name), each.metadata.name)))
 
@@ -80,7 +84,7 @@ class KubeRecords:
                 raise BadInput(f"{named} is new and has a status", do="write it without, then write its status")
             return self._remember(cls, self._kube.create(self._new(record), manager=self._manager))
         live = self._live(kind, record)
-        before = from_object(cls, live)
+        before = self._of(cls, live)
         spec, status = _wish_of(record) != _wish_of(before), record.status != before.status
         if spec and status:
             raise BadInput(f"{named} changes spec and status in one write", do="write the one, then the other")
@@ -139,7 +143,18 @@ class KubeRecords:
         self._written.move_to_end(place)
         while len(self._written) > WRITTEN:
             self._written.popitem(last=False)
-        return from_object(cls, thing)
+        return self._of(cls, thing)
+
+    def _of(self, cls: type[T], thing: Object) -> T:
+        """The record that an object is."""
+        at = str(thing["metadata"]["uid"]), resource_version_of(thing)
+        known = self._read.get(at)
+        if isinstance(known, cls):
+            return known
+        made = self._read[at] = from_object(cls, thing)
+        while len(self._read) > READ:
+            self._read.popitem(last=False)
+        return made
 
 
 def _only_switches(before: Stored, after: Stored) -> bool:
