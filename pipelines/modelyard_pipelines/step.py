@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from modelyard.errors import BadInput, Unavailable
 from modelyard.runs.journal import Journal, RunRecord, StageEntry
-from modelyard.runs.lock import exclusive
 from modelyard.runs.stages import Stage
 from modelyard.runs.walk import Result, Walk, is_whole, write_listing
 from modelyard.spec.codec import from_data, from_json, to_data
@@ -189,6 +188,8 @@ def _state(name: str, project: ModelProject) -> Iterator[Path]:
     """A folder for a step: one that goes with it, or, for a training, on a volume where its next try finds it."""
     kept = os.environ.get("MODELYARD_WORK", "") if name == Stage.TRAIN else ""
     if kept:
+        from modelyard.runs.lock import exclusive  # noqa: PLC0415 - imports what starts processes
+
         state = Path(kept) / project.metadata.name / name
         with exclusive(state / "lock", what=f"pipeline run {wiring.job()}"):
             yield state

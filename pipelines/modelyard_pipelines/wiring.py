@@ -2,7 +2,6 @@
 
 import os
 import shutil
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -93,6 +92,8 @@ def same_version(compiled: str) -> None:
     Raises:
         BadInput: it is another one.
     """
+    from importlib.metadata import version  # noqa: PLC0415 - reads email's parser; one step asks
+
     if (here := version("modelyard")) != compiled:
         raise BadInput(
             f"the pipeline was compiled by modelyard {compiled} and this image has {here}",
