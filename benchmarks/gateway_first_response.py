@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for tests
 from tests.cluster import build, machine
 from tests.cluster.daemons import kubeconfig
 from tests.e2e.cluster import stage
-from tests.e2e.cluster.site import STORES, TEAM, Site, say
+from tests.e2e.cluster.site import STORES, TEAM, Site, is_ready, say
 from tests.e2e.cluster.traffic import Traffic
 from tests.e2e.cluster.versions import Versions
 
@@ -87,8 +87,9 @@ def main() -> None:
     rounds = made.parse_args().rounds
     site, versions = on_the_node()
     site.apply(Path("digits.yaml"))
-    traffic = Traffic(stage.gateway_address(site), rps=RPS).start()
     stable = site.wait(lambda: settled(site), "a version that is live", deadline_s=600)
+    site.wait(lambda: len([each for each in site.servers() if is_ready(each)]) == 2, "two servers that are ready")
+    traffic = Traffic(stage.gateway_address(site), rps=RPS).start()  # not before: what nobody serves yet fails
     other = next(each for each in versions.known()[:2] if each != stable)
     rows = []
     for number in range(rounds):

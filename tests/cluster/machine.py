@@ -2,6 +2,7 @@
 
     sudo python -m tests.cluster.machine up        ready in half a minute; prints how to reach it
     sudo python -m tests.cluster.machine down
+    sudo python -m tests.cluster.machine check     whether a run on it can be had here; else it says what is missing
 
 The whole node (etcd, API server, kubelet, containerd, every pod) lives in process, mount, network and IPC namespaces
 that end with their first process: no mount, no rule of iptables, no bridge and no process can outlive it. What is
@@ -19,7 +20,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -45,6 +46,8 @@ from modelyard.processes import Child, shorten, spawn, wait_until
 from modelyard.storage.atomic import write_text
 
 TOOLS: Final = ("unshare", "runc", "iptables", "conntrack", "ip")
+BUILDERS: Final = ("buildah", "debootstrap")
+"""What images for it are built with."""
 WIRE: Final = "modelyard0"
 START_S: Final = 180.0
 CONTROL_GROUPS: Final = Path("/sys/fs/cgroup")
@@ -59,7 +62,7 @@ def home() -> Path:
     return build.cache().parent / "node"
 
 
-def check() -> None:
+def check(tools: Sequence[str] = TOOLS) -> None:
     """Look whether a node can be had here.
 
     Raises:
@@ -67,14 +70,32 @@ def check() -> None:
     """
     if os.geteuid() != 0:
         raise NotPossible("a Kubernetes node needs root (namespaces, mounts, control groups): run it with sudo")
-    gone = [tool for tool in TOOLS if shutil.which(tool) is None]
+    gone = [tool for tool in tools if shutil.which(tool) is None]
     if gone or not (Path("/usr/lib/cni/ptp").exists() or Path("/opt/cni/bin/ptp").exists()):
-        packages = "runc containernetworking-plugins iptables conntrack iproute2 util-linux"
+        packages = "runc containernetworking-plugins iptables conntrack iproute2 util-linux buildah debootstrap"
         raise NotPossible(f"missing: {', '.join(gone) or 'CNI plug-ins'}: apt-get install {packages}")
     told = _run("ip", "-4", "route", "show").stdout
     taken = [line for line in told.splitlines() if line.startswith(("10.231.", "10.232.", "10.233."))]
     if taken and WIRE not in told:
         raise NotPossible(f"a network of this machine is where the node's would be: {taken[0]}")
+
+
+def check_run() -> None:
+    """Look whether a whole run on a node can be had here: the node, and what its programs and images are built with.
+
+    Raises:
+        NotPossible: see `check`; or root may not make namespaces or control groups here.
+        NotBuilt: there is no Go.
+    """
+    check((*TOOLS, *BUILDERS))
+    elsewhere = "use a machine of its own, or a privileged container"
+    tried = _run("unshare", "--mount", "--pid", "--net", "--ipc", "--uts", "--fork", "--mount-proc", "true")
+    if tried.returncode != 0:
+        raise NotPossible(f"namespaces cannot be made here ({tried.stderr.strip()}): {elsewhere}")
+    if frozen := [each for each in _controllers() if os.statvfs(each).f_flag & os.ST_RDONLY]:
+        raise NotPossible(f"control groups cannot be made in {frozen[0]}: {elsewhere}")
+    if build.missing(build.NODE):
+        build.go()
 
 
 def up(*, detached: bool) -> Path:
@@ -287,6 +308,8 @@ def main(arguments: list[str]) -> int:
                 sys.stderr.write(f"ready after {time.monotonic() - started:.0f} s\n")
             case ["down"]:
                 down()
+            case ["check"]:
+                check_run()
             case ["keep"]:
                 keep({name: build.place(name) for name in build.NODE})
             case _:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import tarfile
 from pathlib import Path
 
@@ -44,6 +45,14 @@ def test_a_node_without_root_is_refused_with_what_to_do(monkeypatch: pytest.Monk
 
     with pytest.raises(machine.NotPossible, match=r"needs root.*sudo"):
         machine.check()
+
+
+def test_a_run_without_what_builds_images_is_refused_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(shutil, "which", lambda tool: None if tool in machine.BUILDERS else f"/usr/bin/{tool}")
+
+    with pytest.raises(machine.NotPossible, match=r"missing: buildah, debootstrap: apt-get install .*debootstrap"):
+        machine.check_run()
 
 
 def test_a_cluster_whose_context_was_not_named_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
