@@ -13,6 +13,7 @@ from modelyard.rollout.loop import look
 from modelyard.rollout.observation import Counts
 from modelyard.rollout.states import has_ended
 from modelyard.rollout.virtual import CANARY, STABLE, Records, Registry, Traffic, Truth, world
+from modelyard.spec.check_classes import DRIFT
 from modelyard.spec.deployment import DeploymentSpec, ModelDeployment, PauseStep
 from modelyard.spec.metadata import Metadata
 from modelyard.spec.rollout import ModelRollout
@@ -58,7 +59,8 @@ def simulate(wish: DeploymentSpec, truth: Truth, *, seed: int = 0) -> Simulated:
         BadInput: a rate is none, or the rollout waits for people.
     """
     _check(wish, truth)
-    traffic = Traffic(truth, random.Random(seed))  # noqa: S311  chances of a simulation, not secrets
+    predicted = any(metric.name == DRIFT for metric in wish.analysis.metrics)
+    traffic = Traffic(truth, random.Random(seed), random.Random(seed) if predicted else None)  # noqa: S311  no secrets
     records, registry = Records(), Registry()
     model = replace(wish.model, name=_NAME, alias="champion", version=None)
     spec = replace(wish, model=model, rollback=replace(wish.rollback, alias="Keep"), paused=False)
@@ -115,6 +117,8 @@ def _check(wish: DeploymentSpec, truth: Truth) -> None:
         raise BadInput(f"errors {truth.errors:g} with a regression of {truth.regression:g}", do="keep both in 0 to 1")
     if truth.rps <= 0 or truth.median_ms <= 0 or truth.slower <= -1 or truth.ready_s < 0:
         raise BadInput("a rate or a time of the simulation is not positive", do="give rps and latency above 0")
+    if not 0 <= truth.drift <= 0.9:
+        raise BadInput(f"a drift of {truth.drift:g}", do="keep it in 0 to 0.9")
     steps = wish.strategy.canary.steps
     if any(isinstance(each, PauseStep) and each.pause.duration is None for each in steps):
         raise BadInput("a pause without a duration waits for people", do="give it a duration for the simulation")

@@ -24,6 +24,7 @@ from modelyard.spec.rollout import ModelRollout
 STABLE, CANARY = "1", "2"
 """The two versions there are."""
 _SIGMA = 0.5
+_CLASSES = "0123456789"
 _NOTHING = Counts(at=0, requests=0, errors=0, latency=(0,) * (len(LATENCY_BOUNDS_MS) + 1), bounds=LATENCY_BOUNDS_MS)
 
 
@@ -40,6 +41,8 @@ class Truth:
     median_ms: float = 20.0
     slower: float = 0.0
     """How much longer the canary takes: 0.5 is half as long again."""
+    drift: float = 0.0
+    """How far the canary's predicted classes are from stable's; they are ten, and stable's come alike."""
     ready_s: float = 5.0
     """Until an arm is ready."""
 
@@ -113,12 +116,12 @@ class Registry:
 class Traffic:
     """The ports `Arms`, `Router` and `Counters`, and the clients."""
 
-    def __init__(self, truth: Truth, chance: random.Random) -> None:
+    def __init__(self, truth: Truth, chance: random.Random, predicted: random.Random | None = None) -> None:
         self.now = 0.0
         self.there: dict[str, Arm] = {}
         self.in_force: Mapping[str, int] = {}
         self.served: dict[str, Counts] = {}
-        self._truth, self._chance = truth, chance
+        self._truth, self._chance, self._predicted = truth, chance, predicted
         self._asked: Mapping[str, int] = {}
         self._ready_at: dict[str, float] = {}
 
@@ -184,7 +187,13 @@ class Traffic:
             answers[place] += 1
         latency = tuple(old + new for old, new in zip(before.latency, accumulate(answers), strict=True))
         requests, failed = before.requests + count, before.errors + errors
-        self.served[name] = replace(before, requests=requests, errors=failed, latency=latency)
+        classes = before.classes
+        if self._predicted is not None:
+            away = truth.drift * worse
+            weights = (0.1 + away, *(0.1 - away / (len(_CLASSES) - 1),) * (len(_CLASSES) - 1))
+            drawn = self._predicted.choices(_CLASSES, weights, k=count - errors)
+            classes = {label: (classes or {}).get(label, 0) + drawn.count(label) for label in _CLASSES}
+        self.served[name] = replace(before, requests=requests, errors=failed, latency=latency, classes=classes)
 
 
 def world(traffic: Traffic, records: Records, registry: Registry) -> World:
