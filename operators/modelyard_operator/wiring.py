@@ -16,6 +16,7 @@ from modelyard.rollout.cluster.records import KubeRecords
 from modelyard.rollout.cluster.render import Settings as Rendering
 from modelyard.rollout.cluster.router import RouteRouter
 from modelyard.rollout.ports import Counters, World
+from modelyard.rollout.prometheus import Asking
 from modelyard.spec.deployment import DeploymentSpec
 from modelyard_operator.lease import DURATION_S, RENEW_S
 from modelyard_operator.operator import Made, Operator, Settings
@@ -58,5 +59,6 @@ def made(kube: Kube, rendering: Rendering, namespace: str, prometheus: str) -> M
         arms=arms,
         router=routes,
         counters=counters,
+        queries=Asking(lambda _: prometheus, hint="set operator.prometheus in the chart's values"),
     )
     return Made(world, then)

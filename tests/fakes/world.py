@@ -12,7 +12,7 @@ from tests.fakes.router import FakeRouter
 from modelyard.registry.port import Version
 from modelyard.rollout.loop import look
 from modelyard.rollout.observation import Memory, Trouble, arm_name
-from modelyard.rollout.ports import World
+from modelyard.rollout.ports import Queries, World
 from modelyard.rollout.states import TRANSITIONS, has_ended
 from modelyard.spec.deployment import DeploymentSpec, ModelDeployment, ModelRef
 from modelyard.spec.metadata import Metadata
@@ -41,6 +41,7 @@ class FakeWorld:
         self.records, self.arms, self.counters = FakeRecords(), FakeArms(), FakeCounters()
         self.router = FakeRouter(self.arms)
         self.registry = PlainRegistry()
+        self.queries: Queries | None = None
         self.errors: dict[str, float] = {}
         """Share of failing requests by digest."""
         self.latency: dict[str, float] = {}
@@ -156,6 +157,7 @@ class FakeWorld:
             arms=self.arms,
             router=self.router,
             counters=self.counters,
+            queries=self.queries,
             memory=self.memory,
             troubles=self.troubles,
         )

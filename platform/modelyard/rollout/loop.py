@@ -4,16 +4,17 @@ Every kind of trouble ends the look, never the loop: the next look sees the worl
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from modelyard.errors import BadInput, Conflict, ModelyardError, Unavailable
 from modelyard.registry.port import Version
 from modelyard.rollout.analysis import Evidence
 from modelyard.rollout.decide import decide
-from modelyard.rollout.history import past
+from modelyard.rollout.history import Past, past
 from modelyard.rollout.intents import EnsureArm, Forget, Intent, MoveAlias, Record, RetireArm, SetWeights, TagVersion
 from modelyard.rollout.observation import Memory, Observation, Target, Trouble
+from modelyard.rollout.pairs import Told
 from modelyard.rollout.ports import World
 from modelyard.rollout.states import has_ended
 from modelyard.spec.codec import from_data, to_data
@@ -55,7 +56,7 @@ def look(world: World, key: str, *, now: float, then: Then | None = None) -> flo
         world.memory[key] = decision.memory
         for intent in decision.intents:
             apply(world, key, intent)
-        trouble = _after(world, then, key, seen.wish.spec)
+        trouble = _after(world, then, key, seen.wish.spec) or _unanswered(world, key, seen)
     except Conflict as changed:
         log.info("%s: %s", key, changed)
         return now + CHANGED_S
@@ -122,10 +123,35 @@ def observe(world: World, key: str, now: float) -> Observation | None:
         arms=arms,
         weights=weights,
         counts=counts,
+        told=_told_of(world, key, history),
         memory=memory,
         trouble=world.troubles.get(key),
     )
     return seen if history.attempt is None or has_ended(history.attempt) else _remembering(seen, history.attempt)
+
+
+def _told_of(world: World, key: str, history: Past) -> Mapping[str, Told]:
+    """What is counted elsewhere of both arms of the attempt under way."""
+    attempt, stable = history.attempt, history.stable
+    if attempt is None or stable is None or has_ended(attempt):
+        return {}
+    spec = attempt.spec.serving.analysis
+    if all(metric.query is None for metric in spec.metrics):
+        return {}
+    if world.queries is None:
+        return {one.name: Told(why="nobody can be asked here", refused=True) for one in spec.metrics if one.query}
+    return world.queries.told(key, spec, (stable.arm, attempt.spec.arm))
+
+
+def _unanswered(world: World, key: str, seen: Observation) -> Trouble | None:
+    """A metric whose source refuses the question, or is away: the rollout goes on, and comes to no verdict."""
+    for metric, heard in sorted(seen.told.items()):
+        what = f"analysis.metrics {metric}: {heard.why}"
+        if heard.refused:
+            return _told(world, key, BadInput(what, do="mend that, then `modelyard rollout retry`"), beside=True)
+        if heard.away:
+            return _told(world, key, Unavailable(what, do="wait"), beside=True)
+    return None
 
 
 def _remembering(seen: Observation, attempt: ModelRollout) -> Observation:

@@ -9,6 +9,7 @@ from typing import Any
 
 from modelyard.record import record
 from modelyard.rollout.analysis import Evidence
+from modelyard.rollout.pairs import Told
 from modelyard.spec.deployment import Condition, DeploymentSpec, ModelDeployment
 from modelyard.spec.rollout import ModelRollout
 from modelyard.verdict import Reason, Verdict
@@ -162,6 +163,8 @@ class Observation:
     weights: Weights = Weights()
     counts: Mapping[str, Counts] = field(default_factory=dict)
     """Absent is missing, never zero."""
+    told: Mapping[str, Told] = field(default_factory=dict)
+    """Of the attempt's metrics that have a query, by metric."""
     checkpoint: Evidence | None = None
     """The attempt's evidence as its record has it, where that was read anew; `memory.evidence` is never older."""
     memory: Memory = Memory()

@@ -33,7 +33,9 @@ class Told:
     why: str = "nobody was asked yet"
     """Why an arm is absent; empty where nothing is known of it."""
     refused: bool = False
-    """The source understands the question not: people must change it."""
+    """The source does not understand the question: people must change it."""
+    away: bool = False
+    """The source does not answer."""
 
 
 @record

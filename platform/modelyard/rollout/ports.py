@@ -4,14 +4,15 @@ The laptop and the cluster each implement these; a fake of each, in `tests/fakes
 `key` is `namespace/name` of a ModelDeployment.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from modelyard.registry.port import Followed
 from modelyard.rollout.intents import EnsureArm
 from modelyard.rollout.observation import Arm, Counts, Memory, Trouble, Weights
-from modelyard.spec.deployment import ModelDeployment
+from modelyard.rollout.pairs import Told
+from modelyard.spec.deployment import Analysis, ModelDeployment
 from modelyard.spec.rollout import ModelRollout
 
 
@@ -86,6 +87,13 @@ class Counters(Protocol):
         """Cumulative counters by arm; an arm without data is absent."""
 
 
+class Queries(Protocol):
+    """What others count of each arm, for metrics that have a query."""
+
+    def told(self, key: str, analysis: Analysis, arms: Collection[str]) -> Mapping[str, Told]:
+        """By metric. Counts only grow; an arm of which nothing is known is absent, never zero. Never raises."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class World:
     """One world, and what the loop that looks at it remembers."""
@@ -95,6 +103,8 @@ class World:
     arms: Arms
     router: Router
     counters: Counters
+    queries: Queries | None = None
+    """None: nobody can be asked."""
     memory: dict[str, Memory] = field(default_factory=dict)
     """By key. Losing it costs time, never safety: what must last is in the records."""
     troubles: dict[str, Trouble] = field(default_factory=dict)

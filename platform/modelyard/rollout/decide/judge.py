@@ -9,6 +9,7 @@ from modelyard.rollout.decide import sides
 from modelyard.rollout.decide.plan import SKEW_S, noted, the_attempt, with_status
 from modelyard.rollout.decide.wished import superseded_by
 from modelyard.rollout.observation import Memory, Observation, arm_name
+from modelyard.rollout.pairs import Both
 from modelyard.spec.rollout import ModelRollout
 from modelyard.verdict import Outcome, Reason, Verdict
 
@@ -20,6 +21,9 @@ def begun(seen: Observation) -> Memory | Verdict:
         evidence = analysis.begin(attempt.spec.serving.analysis, now=seen.now, steps=attempt.spec.steps)
     except BadInput as error:
         return Verdict(outcome=Outcome.INCONCLUSIVE, reason=Reason.NO_EVIDENCE, message=str(error))
+    refused = next((f"{name}: {told.why}" for name, told in sorted(seen.told.items()) if told.refused), None)
+    if refused is not None:
+        return Verdict(outcome=Outcome.INCONCLUSIVE, reason=Reason.NO_EVIDENCE, message=refused)
     kept = Memory(rollout=attempt.metadata.name, still=seen.memory.still, read=seen.memory.read)
     return folded(replace(seen, memory=replace(kept, evidence=evidence, checkpoint=seen.memory.checkpoint)))
 
@@ -42,8 +46,16 @@ def folded(seen: Observation) -> Memory:
         return memory
     margins = margins_at(attempt.spec.steps, attempt.status.step)
     spec = attempt.spec.serving.analysis
-    evidence = analysis.look(memory.evidence, spec, now=seen.now, stable=stable, canary=counts, margins=margins)
+    evidence = analysis.look(
+        memory.evidence, spec, now=seen.now, stable=stable, canary=counts, margins=margins, told=_both(seen)
+    )
     return replace(memory, evidence=evidence)
+
+
+def _both(seen: Observation) -> Both | None:
+    if seen.stable is None or not seen.told:
+        return None
+    return Both(stable=seen.stable.arm, canary=the_attempt(seen).spec.arm, metrics=seen.told)
 
 
 def _since(before: float | None, now: float) -> float:

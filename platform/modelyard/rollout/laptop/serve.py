@@ -34,6 +34,7 @@ from modelyard.rollout.laptop.records import FileRecords
 from modelyard.rollout.laptop.router import EnvoyRouter
 from modelyard.rollout.laptop.yard import announce
 from modelyard.rollout.ports import World
+from modelyard.rollout.prometheus import Asking
 from modelyard.spec.deployment import DeploymentSpec
 
 _WATCH_S = 0.2
@@ -77,6 +78,7 @@ class Services:
             arms=self.arms,
             router=self.router,
             counters=EnvoyCounters(self.router),
+            queries=Asking(lambda analysis: analysis.prometheus or "", hint="set analysis.prometheus"),
         )
 
     def follow(self, key: str, wish: DeploymentSpec) -> None:
