@@ -205,6 +205,19 @@ def test_evidence_of_success_has_an_expectation_of_at_most_one_at_the_margin(sha
     assert mean <= 1 + 1e-6
 
 
+@pytest.mark.parametrize("sizes", [(40, 40), (60, 10)], ids=str)
+def test_evidence_of_success_stays_fair_for_blocks_of_any_size(sizes):
+    """Two classes, 30 points apart, which is the margin: nearly the worst case of Hoeffding's bound."""
+    weight, mean = sizes[0] * sizes[1] / sum(sizes), 0.0
+    trial = Trial(metric=drift.NAME, margin=Percentage("30%"))
+    for here, there in itertools.product(*(range(size + 1) for size in sizes)):
+        chance = math.comb(sizes[0], here) * 0.35**here * 0.65 ** (sizes[0] - here)
+        chance *= math.comb(sizes[1], there) * 0.65**there * 0.35 ** (sizes[1] - there)
+        apart = weight * (there / sizes[1] - here / sizes[0])
+        mean += chance * math.exp(drift.tried(trial, [apart, -apart], weight, cap=99.0).log_e)
+    assert 0.3 < mean <= 1
+
+
 def test_evidence_above_its_cap_is_not_carried_on_for_any_set_of_classes():
     trial = Trial(metric=drift.NAME, margin=Percentage("10%"))
     for _ in range(200):
@@ -223,3 +236,12 @@ def test_the_set_that_is_refuted_last_is_the_one_that_all_sets_are_worth_at_leas
         if sum(chosen) >= 0
     ]
     assert drift.against(sums, weight, margin) == pytest.approx(min(of_all))
+
+
+def test_what_chance_alone_shows_is_not_taken_for_a_drift():
+    """Twenty classes, alike on both arms: after some hundred requests their shares lie far apart."""
+    many = {f"c{place}": 1 / 20 for place in range(20)}
+    evidence, _ = rolled(many, many, spec=replace(SPEC, min_requests=9000), looks=22, per_look=(95, 5))
+    raw = sum(max(0.0, each) for each in evidence.drift.sums) / evidence.drift.weight
+    assert raw > 0.1
+    assert drift.distance(evidence.drift, evidence.predictions) < raw / 2
