@@ -7,6 +7,8 @@ copies nothing, and memory is bounded by the shard. Written bytes depend on noth
 import json
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from modelyard.data.columns import Array, Columns, Values, put, take
 from modelyard.data.prepared import PreparedData, Shard, load_prepared
 from modelyard.errors import BadInput, Tampered
 from modelyard.storage.atomic import digest_file, explained
+from modelyard.storage.kept import Kept, kept_here
 from modelyard.storage.port import Store, open_store
 
 OPEN_SHARDS = 4
@@ -70,6 +73,7 @@ class SplitReader:
         self.lengths: tuple[int, ...] = tuple(shard.examples for shard in self.shards)
         self._starts = np.array([0, *accumulate(self.lengths)])
         self._store: Store = open_store(self.prepared.location or str(folder))
+        self._kept: Kept | None = kept_here() if "://" in self._store.uri else None
         self._unverified = set(range(len(self.shards))) if verify else set()
         self._open: OrderedDict[int, Columns] = OrderedDict()
 
@@ -116,15 +120,21 @@ class SplitReader:
 
     def _batch(self, shard: int) -> pa.RecordBatch:
         described = self.shards[shard]
-        with self._store.opened(described.name, version=described.version) as path:
+        with self._opened(described) as path:
             if shard in self._unverified:
                 if digest_file(path) != described.digest:
+                    if self._kept:
+                        self._kept.forget(described.digest)
                     raise Tampered(
                         f"Shard {described.name} in {self._store.uri} is cut short or changed",
                         do="run again from the stage prepare",
                     )
                 self._unverified.discard(shard)
             return open_shard(path)
+
+    def _opened(self, shard: Shard) -> AbstractContextManager[Path]:
+        fetch = partial(self._store.opened, shard.name, version=shard.version)
+        return self._kept.opened(shard.digest, fetch) if self._kept else fetch()
 
 
 def plain(value: Any) -> Any:

@@ -10,10 +10,10 @@ from modelyard.errors import BadInput
 
 PASSED_ON = (
     "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION", "MODELYARD_S3_ENCRYPTION",
-    "MODELYARD_S3_KMS_KEY",
+    "MODELYARD_S3_KMS_KEY", "MODELYARD_SHARD_CACHE",
 )  # fmt: skip
-"""Where buckets are and how they encrypt: variables that pods get from whoever starts them. Credentials never: those
-are a Secret's."""
+"""Where buckets are, how they encrypt, how much of them a machine keeps: variables that pods get from whoever starts
+them. Credentials never: those are a Secret's."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,7 @@
 """Sources and shards in a bucket, against a real S3 server (moto)."""
 
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,7 @@ def s3(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Any:
         "AWS_ACCESS_KEY_ID": "test",
         "AWS_SECRET_ACCESS_KEY": "test",
         "AWS_DEFAULT_REGION": "us-east-1",
+        "MODELYARD_SHARD_CACHE": "0",  # what a test reads comes from its bucket
     }.items():
         monkeypatch.setenv(name, value)
     return boto3.client("s3")
@@ -149,6 +151,33 @@ def test_a_shard_that_was_overwritten_where_no_versions_are_kept_is_noticed(s3: 
     s3.put_object(Bucket="plain", Key=f"digits/{taken.splits['test'][0].name}", Body=b"overwritten since")
     with pytest.raises(Tampered, match="cut short or changed"):
         next(SplitReader(tmp_path / "taken", "test").rows())
+
+
+def test_shards_are_kept_on_the_machine_for_the_next_epoch_and_for_its_other_ranks(
+    bucket: str, s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare(Data(source="bundled:digits", shard_size=100), base=tmp_path, out=tmp_path / "made")
+    put(s3, bucket, tmp_path / "made", "digits")
+    taken = prepare(Data(source=Shards(shards=f"s3://{bucket}/digits")), base=tmp_path, out=tmp_path / "taken")
+    shards = taken.splits["train"]
+    assert len(shards) > 6
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    room = 3 * max(shard.bytes for shard in shards)
+    monkeypatch.setenv("MODELYARD_SHARD_CACHE", str(room))
+    first = [row["id"] for row in SplitReader(tmp_path / "taken", "train").rows()]
+    (folder,) = (tmp_path / "tmp").glob("modelyard-shards-*")
+    names = {path.name: path.stat().st_size for path in folder.iterdir() if path.suffix != ".lock"}
+    assert sum(names.values()) <= room
+    assert set(names) == {shard.digest.removeprefix("sha256:") for shard in shards[-len(names) :]}
+    monkeypatch.setenv("MODELYARD_SHARD_CACHE", "1Gi")
+    assert [row["id"] for row in SplitReader(tmp_path / "taken", "train").rows()] == first
+    for shard in shards:
+        s3.delete_object(Bucket=bucket, Key=f"digits/{shard.name}", VersionId=shard.version)
+    assert [row["id"] for row in SplitReader(tmp_path / "taken", "train").rows()] == first
+    (folder / shards[0].digest.removeprefix("sha256:")).write_bytes(b"something else")
+    with pytest.raises(Tampered, match="cut short or changed"):
+        next(SplitReader(tmp_path / "taken", "train").rows())
+    assert shards[0].digest.removeprefix("sha256:") not in {path.name for path in folder.iterdir()}
 
 
 LARGE = bytes(range(256)) * 40_000
