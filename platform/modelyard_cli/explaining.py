@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from modelyard.errors import BadInput
-from modelyard.figures import milliseconds, number
+from modelyard.figures import number
 from modelyard_cli import output, wiring
 from modelyard_cli.options import HERE, Context, Format, Model, Namespace, Output, ProjectPath
 from modelyard_cli.view import age
@@ -104,8 +104,8 @@ def _print(
     for rail in rails:
         typer.echo(f"{rail}.")
     typer.echo("")
-    needed = {stand.metric: (stand.worse_needed, stand.good_needed) for stand in stands}
-    rows = [_moment(mark, one.status.started_at, needed[mark.metric]) for mark in marks if mark.metric in needed]
+    named = {stand.metric: stand for stand in stands}
+    rows = [_moment(mark, one.status.started_at, named[mark.metric]) for mark in marks if mark.metric in named]
     output.show(rows, Output.TABLE, empty="No history yet.")
 
 
@@ -113,25 +113,32 @@ def _row(stand: "Standing") -> dict[str, Any]:
     from modelyard.spec.check_classes import DRIFT  # noqa: PLC0415
 
     drift = stand.metric == DRIFT
-    what = f" slower than {milliseconds(stand.bound_ms)}" if stand.bound_ms else " failed"
+    canary, stable = (_value(stand, share) for share in (stand.canary, stand.stable))
+    what = "" if drift else stand.what
     return {
         "metric": stand.metric,
-        "canary": f"{stand.canary:.2%} {'away in' if drift else 'of'} {stand.canary_requests:,}{'' if drift else what}",
-        "stable": f"{stand.stable_requests:,}" if drift else f"{stand.stable:.2%} of {stand.stable_requests:,}",
+        "canary": f"{canary} {'away in' if drift else 'of'} {stand.canary_requests:,}{what}",
+        "stable": f"{stand.stable_requests:,}" if drift else f"{stable} of {stand.stable_requests:,}",
         "margin": stand.margin,
         "worse": f"{number(stand.worse, 3)} of {stand.worse_needed:,.0f}",
         "not worse by the margin": f"{number(stand.good, 3)} of {stand.good_needed:,.0f}",
     }
 
 
-def _moment(mark: "Mark", start: float, needed: tuple[float, float]) -> dict[str, Any]:
+def _value(stand: "Standing", share: float) -> str:
+    """A share, or of a mean its value."""
+    low, high = stand.bounds
+    return f"{share:.2%}" if (low, high) == (0.0, 1.0) else f"mean {number(low + share * (high - low))}"
+
+
+def _moment(mark: "Mark", start: float, stand: "Standing") -> dict[str, Any]:
     return {
         "after": age(mark.at - start),
         "metric": mark.metric,
-        "canary": f"{mark.canary:.2%}",
-        "stable": f"{mark.stable:.2%}",
-        "worse": bar(mark.alarm, needed[0]),
-        "not worse by the margin": bar(mark.success, needed[1]),
+        "canary": _value(stand, mark.canary),
+        "stable": _value(stand, mark.stable),
+        "worse": bar(mark.alarm, stand.worse_needed),
+        "not worse by the margin": bar(mark.success, stand.good_needed),
     }
 
 

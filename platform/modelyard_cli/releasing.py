@@ -199,6 +199,8 @@ def simulate(
     from modelyard_cli.simulating import table  # noqa: PLC0415
 
     wish = deployment_spec(wiring.parsed(project))
+    if asked := [metric.name for metric in wish.analysis.metrics if metric.query is not None]:
+        typer.echo(f"Left out, for nobody can simulate what a query counts: {', '.join(asked)}.", err=True)
     if weight is not None:
         steps = (SetWeight(set_weight=weight), AnalysisStep(analysis=AnalysisGate()))
         wish = replace(wish, strategy=Strategy(canary=Canary(steps=steps)))

@@ -8,12 +8,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
+from modelyard.figures import number
 from modelyard.reports.canvas import ACCENT, BAD, GOOD, LINE, MUTED, PAPER, WIDTH, svg
 from modelyard.reports.markup import Markup
 from modelyard.rollout.analysis import alarm_threshold, success_threshold
 from modelyard.rollout.evidence import Mark
 from modelyard.rollout.explain import evidence_of
+from modelyard.rollout.words import range_of
 from modelyard.spec.check_classes import DRIFT
+from modelyard.spec.deployment import AnalysisMetric
 from modelyard.spec.rollout import ModelRollout, Phase
 
 LEFT, RIGHT = 0.07, 0.985
@@ -42,6 +45,7 @@ def weights_and_evidence(rollout: ModelRollout) -> Markup | None:
     if len(steps) < 2 and not history:
         return None
     start, metrics = rollout.status.started_at, [metric.name for metric in rollout.spec.serving.analysis.metrics]
+    asked = {metric.name: metric for metric in rollout.spec.serving.analysis.metrics if metric.query is not None}
     marks = {name: [mark for mark in history if mark.metric == name] for name in metrics}
     shown = [name for name in metrics if marks[name]]
     end = max(
@@ -59,7 +63,7 @@ def weights_and_evidence(rollout: ModelRollout) -> Markup | None:
         _weights(weights, steps, end, per, rollout)
         for row, name in enumerate(shown, start=1):
             shares, evidences = figure.add_subplot(grid[row, 0]), figure.add_subplot(grid[row, 1])
-            _shares(shares, name, marks[name], start, per)
+            _shares(shares, name, marks[name], start, per, asked=asked.get(name))
             _evidence(evidences, marks[name], start, per, rollout)
             for axes in (shares, evidences):
                 axes.set_xlim(0, end / per * 1.02)
@@ -103,7 +107,9 @@ def _weights(axes: Axes, steps: Sequence[tuple[float, int]], end: float, per: fl
                       ha="right" if left else "left", color=BAD, fontsize=12)  # fmt: skip
 
 
-def _shares(axes: Axes, name: str, marks: Sequence[Mark], start: float, per: float) -> None:
+def _shares(
+    axes: Axes, name: str, marks: Sequence[Mark], start: float, per: float, *, asked: AnalysisMetric | None
+) -> None:
     x = [(mark.at - start) / per for mark in marks]
     if name != DRIFT:
         axes.plot(x, [mark.stable for mark in marks], color=MUTED)
@@ -111,11 +117,18 @@ def _shares(axes: Axes, name: str, marks: Sequence[Mark], start: float, per: flo
     told = {"error-rate": "share of failed attempts", DRIFT: "distance of the predicted classes"}.get(
         name, "share of answers beyond the bound"
     )
+    low, high = (0.0, 1.0) if asked is None else range_of(asked)
+    if asked is not None:
+        told = "share that a query counts" if (low, high) == (0.0, 1.0) else "mean of what a query adds up"
     axes.set_title(f"{name}: {told}", pad=8)
     top = max([0.01, *(share for mark in marks for share in (mark.stable, mark.canary) if math.isfinite(share))])
     axes.set_ylim(-0.02 * top, min(top * 1.25, 1.12))
     axes.set_yticks([tick for tick in MaxNLocator(nbins=4).tick_values(0, top) if tick <= 1])
-    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None if top > 0.03 else 1))
+    axes.yaxis.set_major_formatter(
+        PercentFormatter(1, decimals=None if top > 0.03 else 1)
+        if (low, high) == (0.0, 1.0)
+        else FuncFormatter(lambda share, _: number(low + share * (high - low), 3))
+    )
     ends = [(marks[-1].stable, "stable", MUTED), (marks[-1].canary, "canary", ACCENT)]
     _tags(axes, ends[name == DRIFT :], x[-1])
 

@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from modelyard.errors import BadInput
 from modelyard.record import record
-from modelyard.rollout import drift
+from modelyard.rollout import drift, words
 from modelyard.rollout.analysis import alarm_threshold, progress, success_threshold
 from modelyard.rollout.capacity import margins_at
 from modelyard.rollout.evidence import Evidence, Mark
@@ -35,6 +36,10 @@ class Standing:
     canary_requests: int
     bound_ms: float
     """Of a latency; else 0."""
+    what: str
+    """What is said of the hits: ` failed`; nothing where a query counts them."""
+    bounds: tuple[float, float]
+    """Of a mean, what its values can be: shares are of the way from the first to the second. Else 0 and 1."""
     worse: float
     """Evidence that the canary is worse than stable: an E-value, the odds that chance alone would have to beat."""
     worse_needed: float
@@ -87,12 +92,14 @@ def _standing(evidence: Evidence, spec: Analysis, name: str, margins: Mapping[st
     marks = [mark for mark in evidence.history if mark.metric == name]
     return Standing(
         metric=name,
-        margin=f"+{value}" if metric.margin.type == "Relative" else f"{value[:-1]} points",
+        margin=words.allowed(replace(metric.margin, value=value), metric),
         stable=tally.stable_share,
         canary=tally.canary_share,
         stable_requests=tally.stable,
         canary_requests=tally.canary,
         bound_ms=tally.bound,
+        what=words.what(metric, tally),
+        bounds=words.range_of(metric),
         worse=_e(worse),
         worse_needed=_e(alarm_threshold(spec)),
         good=_e(good),
@@ -106,11 +113,12 @@ def _words(
 ) -> str:
     (worse, good), (enough_worse, enough_good) = logs, (alarm_threshold(spec), success_threshold(spec))
     counted, where = evidence.counted(name), drift.most(evidence) if name == drift.NAME else ""
+    gone = f"; now {evidence.missing[name]}" if name in evidence.missing else ""
     if counted == 0:
-        why = drift.why_nothing(evidence) if name == drift.NAME else ""
+        why = drift.why_nothing(evidence) if name == drift.NAME else evidence.missing.get(name, "")
         return f"nothing was compared yet{why and '; '}{why}"
     if counted < spec.min_requests:
-        return f"{counted} comparable requests of {spec.min_requests} that a verdict needs"
+        return f"{counted} comparable requests of {spec.min_requests} that a verdict needs{gone}"
     if worse >= enough_worse:
         return f"{'other' if name == drift.NAME else 'worse'} than stable{where}, " + (
             "and beyond the margin" if beyond else "but by all that is seen within the margin"
@@ -119,7 +127,7 @@ def _words(
         return "not worse by the margin: shown"
     leaning = "seems to be beyond the margin" if beyond else "nothing speaks against it"
     more = _more(marks, enough_worse - worse if beyond else enough_good - good, alarm=beyond)
-    return f"open; {leaning}{more}{where}"
+    return f"open; {leaning}{more}{where}{gone}"
 
 
 def _more(marks: Sequence[Mark], missing: float, *, alarm: bool) -> str:

@@ -4,7 +4,7 @@ So that steps and margins are chosen with open eyes. Time is virtual: half an ho
 """
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from modelyard.errors import BadInput
@@ -14,12 +14,13 @@ from modelyard.rollout.observation import Counts
 from modelyard.rollout.states import has_ended
 from modelyard.rollout.virtual import CANARY, STABLE, Records, Registry, Traffic, Truth, world
 from modelyard.spec.check_classes import DRIFT
-from modelyard.spec.deployment import DeploymentSpec, ModelDeployment, PauseStep
+from modelyard.spec.deployment import AnalysisStep, DeploymentSpec, ModelDeployment, PauseStep
 from modelyard.spec.metadata import Metadata
 from modelyard.spec.rollout import ModelRollout
+from modelyard.units import Percentage
 from modelyard.verdict import Verdict
 
-__all__ = ["Simulated", "Truth", "simulate"]
+__all__ = ["Simulated", "Truth", "simulate", "without_queries"]
 
 EVERY_S = 1.0
 """Between two looks."""
@@ -47,6 +48,31 @@ class Simulated:
     """The canary's weight over time, where it changed: seconds since the alias' move, percent."""
 
 
+def without_queries(wish: DeploymentSpec) -> DeploymentSpec:
+    """The wish without metrics that others count: of those nothing can be simulated.
+
+    Raises:
+        BadInput: nothing else is compared.
+    """
+    metrics = tuple(metric for metric in wish.analysis.metrics if metric.query is None)
+    if not metrics:
+        raise BadInput("all metrics of the analysis have a query", do="simulate with one that the router counts")
+    gone = {metric.name for metric in wish.analysis.metrics if metric.query is not None}
+    steps = tuple(
+        replace(step, analysis=replace(step.analysis, margins=_left(step.analysis.margins, gone)))
+        if isinstance(step, AnalysisStep)
+        else step
+        for step in wish.strategy.canary.steps
+    )
+    canary = replace(wish.strategy.canary, steps=steps)
+    analysis = replace(wish.analysis, metrics=metrics, prometheus=None)
+    return replace(wish, analysis=analysis, strategy=replace(wish.strategy, canary=canary))
+
+
+def _left(margins: Mapping[str, Percentage], gone: set[str]) -> dict[str, Percentage]:
+    return {name: margin for name, margin in margins.items() if name not in gone}
+
+
 def simulate(wish: DeploymentSpec, truth: Truth, *, seed: int = 0) -> Simulated:
     """Bring one version in, over a world in which `truth` is so.
 
@@ -58,6 +84,7 @@ def simulate(wish: DeploymentSpec, truth: Truth, *, seed: int = 0) -> Simulated:
     Raises:
         BadInput: a rate is none, or the rollout waits for people.
     """
+    wish = without_queries(wish)
     _check(wish, truth)
     predicted = any(metric.name == DRIFT for metric in wish.analysis.metrics)
     traffic = Traffic(truth, random.Random(seed), random.Random(seed) if predicted else None)  # noqa: S311  no secrets

@@ -1,13 +1,26 @@
 """A metric that others count decides a rollout; what they refuse or do not know never does."""
 
+from dataclasses import replace
+
 import pytest
 from tests.fakes.queries import COUNT, FakeQueries
 from tests.fakes.world import KEY, FakeWorld
 
+from modelyard.errors import BadInput
 from modelyard.rollout.explain import standings
 from modelyard.rollout.observation import trouble_of
 from modelyard.rollout.pairs import Told
-from modelyard.spec.deployment import Analysis, AnalysisGate, AnalysisStep, Canary, SetWeight, Strategy
+from modelyard.rollout.simulate import Truth, simulate
+from modelyard.spec.deployment import (
+    Analysis,
+    AnalysisGate,
+    AnalysisStep,
+    Canary,
+    DeploymentSpec,
+    ModelRef,
+    SetWeight,
+    Strategy,
+)
 from modelyard.spec.rollout import Phase
 from modelyard.verdict import Outcome, Reason
 
@@ -118,3 +131,17 @@ class Away:
     def told(self, key: str, analysis: Analysis, arms: object) -> dict[str, Told]:
         assert key == KEY
         return {one.name: Told(why="Prometheus gives no answer: ConnectError", away=True) for one in analysis.metrics}
+
+
+def test_a_simulation_leaves_out_what_nobody_can_simulate() -> None:
+    margins = {"refunds": COUNT.margin.value}
+    steps = (SetWeight(set_weight=50), AnalysisStep(analysis=AnalysisGate(margins=margins)))
+    errors = Analysis().metrics[0]
+    wish = DeploymentSpec(
+        model=ModelRef(name="digits", alias="champion"),
+        strategy=Strategy(canary=Canary(steps=steps)),
+        analysis=Analysis(metrics=(errors, COUNT), prometheus="http://127.0.0.1:9090"),
+    )
+    assert simulate(wish, Truth(errors=0.0)).promoted
+    with pytest.raises(BadInput, match="all metrics of the analysis have a query"):
+        simulate(replace(wish, analysis=Analysis(metrics=(COUNT,))), Truth())
