@@ -42,11 +42,12 @@ class NotBuilt(Exception):
 
 @dataclass(frozen=True)
 class Binary:
-    """One program: its module below this folder, its package, its linker's flags."""
+    """One program: its module below this folder, its package, its linker's flags, its build tags."""
 
     module: str
     package: str
     flags: str = "-s -w"
+    tags: str = ""
 
 
 BINARIES: Final[Mapping[str, Binary]] = {
@@ -68,6 +69,9 @@ BINARIES: Final[Mapping[str, Binary]] = {
     "coredns": Binary("coredns", "github.com/coredns/coredns"),
     "envoy-gateway": Binary("gateway", "github.com/envoyproxy/gateway/cmd/envoy-gateway"),
     "metrics-server": Binary("metrics", "sigs.k8s.io/metrics-server/cmd/metrics-server"),
+    "prometheus": Binary(
+        "prometheus", "github.com/prometheus/prometheus/cmd/prometheus", tags="remove_all_sd,enable_kubernetes_sd"
+    ),
     "pause": Binary("pause", "modelyard.dev/tests/cluster/pause"),
 }
 DEFINITIONS: Final[Mapping[str, str]] = {
@@ -99,7 +103,7 @@ def cache() -> Path:
 def place(name: str) -> Path:
     """Where this binary is, or will be."""
     binary = BINARIES[name]
-    return cache() / f"{name}-{_key(binary.module, binary.package, binary.flags)}" / name
+    return cache() / f"{name}-{_key(binary.module, binary.package, binary.flags, *binary.tags.split())}" / name
 
 
 def definitions() -> Path:
@@ -197,7 +201,19 @@ def _build(command: str, name: str, deadline: float) -> None:
     with tempfile.TemporaryDirectory(dir=cache(), prefix=".building-") as folder:
         made, log = Path(folder) / name, Path(folder) / "log"
         compiler = spawn(
-            ["nice", "-n", "10", command, "build", "-v", f"-ldflags={binary.flags}", "-o", made, binary.package],
+            [
+                "nice",
+                "-n",
+                "10",
+                command,
+                "build",
+                "-v",
+                f"-ldflags={binary.flags}",
+                f"-tags={binary.tags}",
+                "-o",
+                made,
+                binary.package,
+            ],
             cwd=HERE / binary.module,
             env=environment,
             log=log,

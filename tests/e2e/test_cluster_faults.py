@@ -78,18 +78,18 @@ def test_a_restarted_api_server_is_no_news_for_clients(site: Site, timed: Timed,
 def test_while_the_gateways_control_plane_is_away_a_canary_waits(
     site: Site, timed: Timed, versions: Versions, traffic: Traffic
 ) -> None:
-    began, stable = time.monotonic(), site.live()
+    began, stable, version = time.monotonic(), site.live(), stage.other(site)
     with timed.part("gateway's control plane away"):
         stage.scale(site, ENVOY, "envoy-gateway", 0)
-        versions.promote("1")
-        site.wait(lambda: asked(site, "1"), "a share asked for")
+        versions.promote(version)
+        site.wait(lambda: asked(site, version), "a share asked for")
         since = time.monotonic()
         site.wait(lambda: len(traffic.answers(since)) > 200, "200 requests more")
         assert set(traffic.versions(began)) == {stable}
-        assert site.ended("1") is None
+        assert site.ended(version) is None
         stage.scale(site, ENVOY, "envoy-gateway", 1)
     with timed.part("gateway's control plane back until the canary is promoted"):
-        attempt = site.wait(lambda: site.ended("1"), "version 1 judged", deadline_s=600)
+        attempt = site.wait(lambda: site.ended(version), "the canary judged", deadline_s=600)
 
     assert attempt["status"]["verdict"]["outcome"] == "Successful", attempt["status"]
     assert not traffic.failures(began), traffic.failures(began)[:5]
@@ -98,14 +98,14 @@ def test_while_the_gateways_control_plane_is_away_a_canary_waits(
 def test_the_operator_is_upgraded_in_the_middle_of_a_canary(
     site: Site, timed: Timed, versions: Versions, traffic: Traffic
 ) -> None:
-    began = time.monotonic()
-    versions.promote("2")
-    site.wait(lambda: traffic.versions(began)["2"], "an answer of the canary")
+    began, version = time.monotonic(), stage.other(site)
+    versions.promote(version)
+    site.wait(lambda: traffic.versions(began)[version], "an answer of the canary")
     before, leading = restarts(site), stage.leader(site)
     with timed.part("helm upgrade in mid-canary"):
-        assert site.ended("2") is None
+        assert site.ended(version) is None
         stage.install_modelyard(site, operator={"podAnnotations": {"modelyard.test/run": "upgraded"}})
-    attempt = site.wait(lambda: site.ended("2"), "version 2 judged", deadline_s=600)
+    attempt = site.wait(lambda: site.ended(version), "the canary judged", deadline_s=600)
 
     assert attempt["status"]["verdict"]["outcome"] == "Successful", attempt["status"]
     assert stage.leader(site) != leading

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from tests.cluster import build
-from tests.e2e.cluster import stage
+from tests.e2e.cluster import prometheus, stage
 from tests.e2e.cluster.site import STORES, Site, say
 from tests.e2e.cluster.stage import Timed
 from tests.e2e.cluster.traffic import Traffic
@@ -33,6 +33,7 @@ def site(timed: Timed) -> Iterator[Site]:
         stage.clear(site)
         stage.install_gateway(site, timed)
         stage.install_stores(site, timed)
+        prometheus.define(site)
         yield site
 
 

@@ -21,7 +21,8 @@ STORES: Final = "modelyard-e2e-stores"
 SYSTEM: Final = "modelyard-e2e-system"
 GATEWAYS: Final = "modelyard-e2e-gateway"
 ENVOY: Final = "envoy-gateway-system"
-NAMESPACES: Final = (TEAM, STORES, SYSTEM, GATEWAYS)
+METRICS: Final = "modelyard-e2e-metrics"
+NAMESPACES: Final = (TEAM, STORES, SYSTEM, GATEWAYS, METRICS)
 
 
 @dataclass(frozen=True)
@@ -95,10 +96,11 @@ class Site:
         return str((self.status().get("stable") or {}).get("version") or "")
 
     def ended(self, version: str) -> dict[str, Any] | None:
-        """The newest attempt with this version, once it has ended."""
-        mine = [each for each in self.rollouts() if each["spec"]["version"] == version]
-        phase = (mine[-1].get("status") or {}).get("phase") if mine else None
-        return mine[-1] if phase in ("Successful", "Failed") else None
+        """The newest attempt of all, if it is one with this version and has ended."""
+        newest = self.rollouts()[-1:]
+        mine = [each for each in newest if each["spec"]["version"] == version]
+        phase = (mine[0].get("status") or {}).get("phase") if mine else None
+        return mine[0] if phase in ("Successful", "Failed") else None
 
     def servers(self) -> list[dict[str, Any]]:
         """Pods that serve, but for those that are about to end."""

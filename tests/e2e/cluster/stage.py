@@ -4,7 +4,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
@@ -82,10 +82,11 @@ def load_images(site: Site, timed: Timed) -> None:
         made += [images.envoy(), images.mlflow()]
     with timed.part("import of images"):
         for archive in made:
-            _load(archive)
+            load(archive)
 
 
-def _load(archive: Path) -> None:
+def load(archive: Path) -> None:
+    """Import an archive into the node, once."""
     mark = machine.home() / f"{archive.name}.imported"
     if not mark.exists():
         images.load(archive)
@@ -113,7 +114,7 @@ def install_metrics(site: Site) -> None:
         return
     build.build(("metrics-server",))
     program = {"metrics-server": build.place("metrics-server")}
-    _load(images.small("modelyard.test/metrics-server:1", program, command=("/metrics-server",)))
+    load(images.small("modelyard.test/metrics-server:1", program, command=("/metrics-server",)))
     chart = build.module("metrics", "sigs.k8s.io/metrics-server") / "charts" / "metrics-server"
     image = {"repository": "modelyard.test/metrics-server", "tag": "1", "pullPolicy": "Never"}
     site.install(chart, "metrics-server", "kube-system", {"image": image, "args": ["--kubelet-insecure-tls"]})
@@ -130,7 +131,8 @@ def install_stores(site: Site, timed: Timed) -> None:
 def install_modelyard(site: Site, **values: Any) -> None:
     """Our chart, anew or as an upgrade."""
     images = {"tag": TAG, "pullPolicy": "IfNotPresent"}
-    site.install(CHART, "modelyard", SYSTEM, {"images": images, **values})
+    metrics = {name: {"enabled": True} for name in ("serviceMonitor", "rules", "dashboards")}
+    site.install(CHART, "modelyard", SYSTEM, {"images": images, "metrics": metrics, **values})
     site.rolled_out(SYSTEM, "modelyard-operator")
 
 
@@ -169,13 +171,27 @@ def leader(site: Site) -> str:
     return str(holder).rpartition("-")[0]
 
 
+def other(site: Site) -> str:
+    """The one of versions 1 and 2 that is not live: both are good."""
+    return {"1": "2", "2": "1"}[site.live()]
+
+
 def kill(site: Site, namespace: str, pod: str, words: str) -> None:
     """SIGKILL the processes of a pod whose command line has these words, or the pod where it is elsewhere."""
-    if not site.ours:
-        site.kubectl("delete", "pod", pod, "-n", namespace, "--grace-period=0", "--force")
-        return
-    for process in _processes(site.get("pod", pod, "-n", namespace)["metadata"]["uid"], words):
-        process.kill()
+    killer(site, namespace, pod, words)()
+
+
+def killer(site: Site, namespace: str, pod: str, words: str) -> Callable[[], None]:
+    """What does that at once: the processes are known already."""
+    found = _processes(site.get("pod", pod, "-n", namespace)["metadata"]["uid"], words) if site.ours else []
+
+    def kill() -> None:
+        for process in found:
+            process.kill()
+        if not site.ours:
+            site.kubectl("delete", "pod", pod, "-n", namespace, "--grace-period=0", "--force")
+
+    return kill
 
 
 @contextmanager

@@ -14,7 +14,13 @@ if TYPE_CHECKING:
     from modelyard.registry.mlflow import MLflowRegistry
 
 MODEL: Final = "digits"
-RECIPES: Final[Mapping[str, str]] = {"1": "recipe.py:Mlp", "2": "recipe.py:Cnn", "3": "recipe.py:AugmentedCnn"}
+RECIPES: Final[Mapping[str, Mapping[str, str]]] = {
+    "1": {"train.recipe.use": "recipe.py:Mlp"},
+    "2": {"train.recipe.use": "recipe.py:Cnn"},
+    "3": {"train.recipe.use": "recipe.py:AugmentedCnn"},
+    "4": {"train.recipe.use": "recipe.py:Cnn", "train.seed": "4"},
+}
+"""The third fails live."""
 
 
 class Versions:
@@ -27,7 +33,8 @@ class Versions:
     def __init__(self, folder: Path) -> None:
         shutil.copytree(ROOT / "examples" / "digits", folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*"))
         self._folder = folder
-        self._uri = ""
+        self.uri = ""
+        """Of the MLflow."""
 
     def at(self, uri: str, *, s3: str, key: str, secret: str) -> "Versions":
         """Register there from now on."""
@@ -35,12 +42,12 @@ class Versions:
             "MLFLOW_S3_ENDPOINT_URL": s3, "AWS_ENDPOINT_URL": s3, "AWS_ACCESS_KEY_ID": key,
             "AWS_SECRET_ACCESS_KEY": secret, "AWS_DEFAULT_REGION": "us-east-1",
         }  # fmt: skip
-        self._uri = uri
+        self.uri = uri
         return self
 
     def register(self, version: str) -> str:
         """Make one, as `modelyard run --tracking-uri URI --until register` does; gives its number in MLflow."""
-        run = self._project(RECIPES[version]).run(until="register", tracking_uri=self._uri)
+        run = self._project(RECIPES[version]).run(until="register", tracking_uri=self.uri)
         assert run.version is not None, f"{run}: {run.verdict}"
         return run.version
 
@@ -62,7 +69,7 @@ class Versions:
     def _registry(self) -> "MLflowRegistry":
         from modelyard.registry.mlflow import MLflowRegistry
 
-        return MLflowRegistry(self._uri)
+        return MLflowRegistry(self.uri)
 
-    def _project(self, recipe: str) -> Project:
-        return Project.load(self._folder, set={"train.recipe.use": recipe, "compress.timeBudget": "5s"})
+    def _project(self, changes: Mapping[str, str]) -> Project:
+        return Project.load(self._folder, set={**changes, "compress.timeBudget": "5s"})
