@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from modelyard import errors
-from modelyard.errors import BadInput, Conflict, ModelyardError, StageFailed, Unavailable
-from modelyard.kube.metadata import fit, name_of, owner_reference
+from modelyard.errors import ModelyardError, StageFailed, Unavailable
+from modelyard.kube.metadata import name_of
 from modelyard.kube.port import POD, Cluster, Object
-from modelyard.processes import wait_until
 from modelyard.spec.codec import to_json
 from modelyard.storage.atomic import explained, write_text
 from modelyard.storage.port import Store, open_store
@@ -29,7 +28,7 @@ from modelyard.training.follow import Following, Line
 from modelyard.training.job import ClusterJob, Tracking, TrainedModel, TrainJob
 from modelyard.training.logbook import FOLDER, Logbook
 from modelyard.training.node import MARK
-from modelyard.training.pod import KEY_ANNOTATION, TRAINING_LABEL
+from modelyard.training.one_job import TheJob
 from modelyard.training.pods import PodWatch
 from modelyard.training.progress import Follower
 from modelyard.training.state import JobState, Phase
@@ -37,15 +36,10 @@ from modelyard.training.submit import Launch, describe
 from modelyard.training.telling import Telling
 from modelyard.training.train import Progress, finished, kept, write_trained
 
-MANAGER: Final = "modelyard-launcher"
-SUSPENDED_ANNOTATION: Final = "modelyard.dev/suspended"
-"""On a job that a launcher suspended because it was cancelled; the next one lets it go on."""
 LOOK_S = 0.5
 """Between two looks at the job and its pods."""
 KEEP_EVERY_S = 60.0
 """Between two copies of growing logs to the store."""
-GONE_S = 180.0
-"""How long a job that is deleted may take: its pods may save a checkpoint."""
 BEGIN_S = 120.0
 """How long an image may fail to be pulled, or a container to be made, until that is the end."""
 AWAY_S = 300.0
@@ -124,25 +118,17 @@ class _Running:
         say: Progress, log: Callable[[str], None],
     ) -> None:  # fmt: skip
         self._job, self._kube, self._store, self._launch = job, kube, store, launch
-        (self._api, self._described), self._out, self._say, self._log = described, out, say, log
+        self._api, self._out, self._say, self._log = described[0], out, say, log
+        self._there = TheJob(kube, *described, say)
         self._following = Following(kube, launch.namespace, self._api.container)
         self._book = Logbook(out / FOLDER)
-        self._pods = PodWatch(kube, launch.namespace, self._mine)
+        self._pods = PodWatch(kube, launch.namespace, self._there.labels)
         self._seen: dict[str, Object] = {}
         self._told: set[tuple[str, str]] = set()
         self._last: Finding | None = None
         self._since: dict[Cause, float] = {}
         self._telling = Telling(job.train, say)
         self.restarts = 0
-
-    @property
-    def _name(self) -> str:
-        return self._described.name
-
-    @property
-    def _mine(self) -> dict[str, str | None]:
-        """The labels of its pods."""
-        return {TRAINING_LABEL: fit(self._name)}
 
     def run(self, curves: Curves) -> None:
         """From wherever the training is to its result in `out`.
@@ -151,9 +137,9 @@ class _Running:
             ModelyardError: it failed; the message has the cause.
         """
         self._say("sending code and data", None)
-        shipping.publish(self._job, self._store, self._name)
+        shipping.publish(self._job, self._store, self._there.name)
         try:
-            self._begin()
+            self._there.begin()
             self._pods.start()
             self._watch(curves)
         except (KeyboardInterrupt, errors.Stopped):
@@ -162,97 +148,22 @@ class _Running:
         finally:
             self._pods.close()
             self._following.close()
-            self._book.keep(self._store, self._name)
+            self._book.keep(self._store, self._there.name)
             self._book.close()
-        if not shipping.collect(self._store, self._name, self._out):
-            raise StageFailed(f"{self._api.kind.kind} {self._name} is done but handed nothing in", do="read its log")
+        if not shipping.collect(self._store, self._there.name, self._out):
+            raise StageFailed(f"{self._there.kind} {self._there.name} is done but handed nothing in", do="read its log")
         if self._api.before:  # it has no time to live of its own
-            self._delete()
-
-    def _get(self) -> Object | None:
-        return self._kube.get(self._api.kind, self._launch.namespace, self._name)
-
-    def _begin(self) -> None:
-        """Find the job, or make it; never a second one."""
-        found = self._get()
-        if found is not None and "deletionTimestamp" in found["metadata"]:
-            self._say(f"waiting until the {self._api.kind.kind} before it is gone", None)
-            self._await_end()
-            found = None
-        if found is not None and self._api.state_of(found).phase is Phase.FAILED:
-            self._say(f"{self._api.kind.kind} {self._name} has failed before: starting again", None)
-            self._delete()
-            found = None
-        if found is not None:
-            if found["metadata"].get("annotations", {}).get(KEY_ANNOTATION) != self._described.key:
-                raise BadInput(f"{self._api.kind.kind} {self._launch.namespace}/{self._name} is not ours",
-                               do="delete or rename it")  # fmt: skip
-            self._say(f"found {self._api.kind.kind} {self._launch.namespace}/{self._name}", None)
-            self._resume()
-            return
-        for _, build in self._api.before:
-            with suppress(Conflict):
-                self._kube.create(build(self._described), manager=MANAGER)
-        with suppress(Conflict):  # another launcher was quicker: it is the same job
-            self._kube.create(self._api.job(self._described), manager=MANAGER)
-            self._say(f"made {self._api.kind.kind} {self._launch.namespace}/{self._name}", None)
-        self._own_what_it_needs()
-
-    def _own_what_it_needs(self) -> None:
-        """Let the runtime go with its job."""
-        owner = self._get()
-        for kind, _ in self._api.before if owner else ():
-            needed: Any = self._kube.get(kind, self._launch.namespace, self._name)
-            if owner and needed and not needed["metadata"].get("ownerReferences"):
-                needed["metadata"]["ownerReferences"] = [owner_reference(owner, controller=False)]
-                with suppress(Conflict):
-                    self._kube.replace(needed, manager=MANAGER)
-
-    def _resume(self) -> None:
-        """Let a job go on that a launcher suspended; one that waits in a queue goes on waiting."""
-        self._own_what_it_needs()
-        self._change(lambda found: SUSPENDED_ANNOTATION in (found["metadata"].get("annotations") or {}), suspend=False)
+            self._there.delete()
 
     def _cancel(self) -> None:
         """What was asked for when the launcher is told to stop."""
         with suppress(ModelyardError):
             if self._launch.on_cancel == "delete":
-                self._say(f"deleting {self._api.kind.kind} {self._name}; the last checkpoint stays", None)
-                self._delete(wait=False)
+                self._say(f"deleting {self._there.kind} {self._there.name}; the last checkpoint stays", None)
+                self._there.delete(wait=False)
             else:
-                self._say(f"suspending {self._api.kind.kind} {self._name}; run again to go on", None)
-                self._change(lambda found: not self._api.state_of(found).phase.over, suspend=True)
-
-    def _change(self, wanted: Callable[[Object], bool], *, suspend: bool) -> None:
-        for _ in range(10):
-            found = self._get()
-            if found is None or not wanted(found):
-                return
-            changed: Any = self._api.suspended(found, suspend)
-            notes = changed["metadata"].setdefault("annotations", {})
-            if suspend:
-                notes[SUSPENDED_ANNOTATION] = "true"
-            else:
-                notes.pop(SUSPENDED_ANNOTATION, None)
-            with suppress(Conflict):  # its operator writes too
-                self._kube.replace(changed, manager=MANAGER)
-                return
-
-    def _delete(self, *, wait: bool = True) -> None:
-        self._kube.delete(self._api.kind, self._launch.namespace, self._name)
-        if wait:
-            self._await_end()
-        for kind, _ in self._api.before:
-            self._kube.delete(kind, self._launch.namespace, self._name)
-
-    def _await_end(self) -> None:
-        def gone() -> bool:
-            return (
-                self._get() is None
-                and not self._kube.list(POD, namespace=self._launch.namespace, labels=self._mine).items
-            )
-
-        wait_until(gone, deadline_s=GONE_S, what=f"the end of {self._api.kind.kind} {self._name}")
+                self._say(f"suspending {self._there.kind} {self._there.name}; run again to go on", None)
+                self._there.suspend()
 
     def _watch(self, curves: Curves) -> None:
         """Until the job is over.
@@ -279,7 +190,7 @@ class _Running:
                 return
             if now - kept_at > KEEP_EVERY_S:
                 kept_at = now
-                self._book.keep(self._store, self._name)
+                self._book.keep(self._store, self._there.name)
 
     def _look(self) -> bool:
         """Look at job and pods once; whether it is done.
@@ -287,16 +198,16 @@ class _Running:
         Raises:
             ModelyardError: it failed.
         """
-        job = self._get()
+        job = self._there.get()
         states, there = self._pods.changes()
         changed = {str(pod["metadata"]["uid"]): pod for pod in states}
         for uid, pod in changed.items():
             self._meet(uid, pod, gone=uid not in there)
         if job is None:
-            raise StageFailed(f"{self._api.kind.kind} {self._name} was deleted by somebody", do="run again to go on")
+            raise StageFailed(f"{self._there.kind} {self._there.name} was deleted by somebody", do="run again to go on")
         state = self._api.state_of(job)
         if state.phase.over:
-            for pod in self._kube.list(POD, namespace=self._launch.namespace, labels=self._mine).items:
+            for pod in self._kube.list(POD, namespace=self._there.namespace, labels=self._there.labels).items:
                 self._meet(str(pod["metadata"]["uid"]), pod)  # the watch may be a moment behind
             self._drain()
             if state.phase is Phase.FAILED:
@@ -351,7 +262,7 @@ class _Running:
         Raises:
             ModelyardError: always: why.
         """
-        self._delete(wait=False)
+        self._there.delete(wait=False)
         self._drain(LAST_WORDS_S)
         raise self._error(finding)
 
@@ -374,7 +285,7 @@ class _Running:
         if finding.trace:
             self._log(finding.trace)
         kind = getattr(errors, finding.kind, StageFailed)
-        place = f"the log is in {self._out / FOLDER} and {self._launch.store}/trainings/{self._name}/{FOLDER}"
+        place = f"the log is in {self._out / FOLDER} and {self._launch.store}/trainings/{self._there.name}/{FOLDER}"
         made: ModelyardError = kind(f"{finding.cause}: {what}", do=f"{finding.do} ({place})")
         return made
 
@@ -393,7 +304,7 @@ class _Running:
             self._telling.event(line.text.removeprefix(MARK), curves)
             return
         self._telling.line(line.text, line.time)
-        prefix = "" if _RANKED.match(line.text) else f"[{line.pod.removeprefix(f'{self._name}-')}] "
+        prefix = "" if _RANKED.match(line.text) else f"[{line.pod.removeprefix(f'{self._there.name}-')}] "
         self._log(f"{prefix}{line.text}")
 
 

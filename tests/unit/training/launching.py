@@ -11,7 +11,7 @@ from typing import Any
 from tests.fakes.training_cluster import Operator, Pod, Script, TrainingCluster
 
 from modelyard.data.prepared import PreparedData, Shard
-from modelyard.kube.port import PYTORCH_JOB
+from modelyard.kube.port import PERSISTENT_VOLUME_CLAIM, PYTORCH_JOB
 from modelyard.processes import wait_until
 from modelyard.spec.codec import to_json
 from modelyard.spec.train import Checkpoints, RecipeRef, Train, TrainResources
@@ -116,6 +116,13 @@ class World:
         pod.begin()
         pod.write(f"[rank {pod.index}] at work")
         wait_until(lambda: pod.gone, deadline_s=60, what="its end")
+
+
+def claim(mode: str) -> dict[str, Any]:
+    """A PersistentVolumeClaim for checkpoints."""
+    about = {"name": "checkpoints", "namespace": NAMESPACE}
+    kind = PERSISTENT_VOLUME_CLAIM
+    return {"apiVersion": "v1", "kind": kind.kind, "metadata": about, "spec": {"accessModes": [mode]}}
 
 
 def report(what: str, *, kind: str = "StageFailed", rank: int = 0, trace: str = "", do: str = "read the log") -> str:

@@ -1,4 +1,4 @@
-"""The launcher over a cluster in memory: never two jobs, no line lost, each failure with its cause, nothing left."""
+"""The launcher over a cluster in memory: never two jobs, no line lost, nothing left."""
 
 import ctypes
 import threading
@@ -7,35 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.fakes.training_cluster import Operator, Pod, add_nodes, node
-from tests.unit.training.launching import NAMESPACE, World, event, in_thread, job_in, report, with_resources
+from tests.fakes.training_cluster import Operator, Pod
+from tests.unit.training.launching import (
+    World,
+    claim,
+    event,
+    in_thread,
+    job_in,
+    report,
+)
 
-from modelyard.errors import BadInput, Forbidden, NotInstalled, StageFailed, Tampered, Unavailable
-from modelyard.kube.port import PERSISTENT_VOLUME_CLAIM, POD, PYTORCH_JOB, SECRET, TRAIN_JOB, TRAINING_RUNTIME
+from modelyard.errors import StageFailed, Tampered, Unavailable
+from modelyard.kube.port import POD, PYTORCH_JOB
 from modelyard.processes import wait_until
-from modelyard.spec.train import Checkpoints
-from modelyard.training import launcher, shipping
+from modelyard.training import shipping
 from modelyard.training.curves import Curves
-from modelyard.units import Duration
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path, job_in(tmp_path / "job"))
-
-
-@pytest.fixture
-def wide(tmp_path: Path) -> World:
-    """Three nodes over a claim."""
-    made = World(tmp_path, job_in(tmp_path / "job", nodes=3))
-    made.cluster.create(claim("ReadWriteMany"), manager="tests")
-    return made
-
-
-def claim(mode: str) -> dict[str, Any]:
-    about = {"name": "checkpoints", "namespace": NAMESPACE}
-    kind = PERSISTENT_VOLUME_CLAIM
-    return {"apiVersion": "v1", "kind": kind.kind, "metadata": about, "spec": {"accessModes": [mode]}}
 
 
 def test_it_gives_what_was_handed_in_and_leaves_the_job_to_its_time_to_live(world: World) -> None:
@@ -182,132 +168,6 @@ def test_curves_get_each_epoch_also_what_the_log_did_not_tell(world: World, monk
     assert sent == [1]
 
 
-def test_a_pod_that_was_preempted_is_made_anew_and_said_so(world: World) -> None:
-    def script(pod: Pod) -> None:
-        if pod.start:
-            world.succeed(pod)
-            return
-        pod.begin()
-        target = {"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler", "message": "urgent"}
-        pod.end(143, message=report("The node was told to stop", rank=-1), conditions=[target])
-
-    trained = world.train(script)
-    assert trained.restarts == 1
-    assert world.operator.pods_made[0] == world.operator.pods_made[1]
-
-
-@pytest.mark.parametrize(
-    ("code", "message", "error", "said"),
-    [
-        (1, report("ValueError: odd", trace='File "recipe.py", line 3, in loss'), StageFailed, "UserCode: rank 0 of"),
-        (2, report("recipe.py has no class Recipe", kind="RecipeError", do="name it"), BadInput, "BadInput: rank 0 of"),
-        (2, report("Shard train-0 is gone", kind="BadInput"), BadInput, "DataError: rank 0 of"),
-        (1, report("CUDA out of memory. Tried to allocate 2 GiB"), StageFailed, "CudaOutOfMemory: rank 0 of"),
-        (1, report("This node was started 3 times and never finished", rank=-1), StageFailed, "StartedTooOften"),
-        (1, "Segmentation fault", StageFailed, "ended with 1: Segmentation fault"),
-    ],
-    ids=["user code", "bad recipe", "data", "CUDA out of memory", "too often", "no report"],
-)
-def test_a_failure_is_said_in_one_sentence(
-    world: World, code: int, message: str, error: type[Exception], said: str
-) -> None:
-    def script(pod: Pod) -> None:
-        pod.begin()
-        pod.end(code, message=message)
-
-    with pytest.raises(error, match=said) as raised:
-        world.train(script)
-    assert "logs" in str(raised.value)
-
-
-def test_the_traceback_of_the_first_rank_stands_in_the_log(world: World) -> None:
-    def script(pod: Pod) -> None:
-        pod.begin()
-        pod.end(1, message=report("ValueError: odd", trace='  File "recipe.py", line 3, in loss'))
-
-    with pytest.raises(StageFailed):
-        world.train(script)
-    assert any('File "recipe.py", line 3, in loss' in line for line in world.lines)
-
-
-def test_what_the_init_container_found_ends_the_job_that_the_operator_would_start_for_ever(world: World) -> None:
-    """ExitCode knows no code of a pod whose main container never began: it makes it anew, again and again."""
-    message = report("the job has digest sha256:b", kind="Tampered", rank=-1, do="find out who changed the store")
-    with pytest.raises(Tampered, match="has digest sha256:b"):
-        world.train(lambda pod: pod.end(65, message=message, container="fetch"))
-    assert world.jobs() == ()
-
-
-def test_another_version_in_the_image_is_named(world: World) -> None:
-    told = report("the image has Modelyard 0.0.1, the training was started by 0.1.0", kind="BadInput", rank=-1)
-    with pytest.raises(BadInput, match=r"OtherVersion: .* the image has Modelyard 0\.0\.1"):
-        world.train(lambda pod: pod.end(78, message=told, container="fetch"))
-
-
-def test_an_image_without_modelyard_is_named(world: World) -> None:
-    told = "/usr/bin/python: Error while finding module specification (No module named 'modelyard')"
-    with pytest.raises(StageFailed, match="the image training:1 has no Modelyard in it"):
-        world.train(lambda pod: pod.end(1, message=told, container="fetch"))
-
-
-def test_an_image_that_cannot_be_pulled_is_waited_for_and_then_named(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(launcher, "BEGIN_S", 0.0)
-    with pytest.raises(StageFailed, match=r"ImageNotUsable: the image training:1 cannot be pulled .*: not found"):
-        world.train(lambda pod: pod.wait("ImagePullBackOff", "not found"))
-    assert world.jobs() == ()
-
-
-def test_why_pods_find_no_place_is_said_and_after_a_while_it_is_the_end(world: World) -> None:
-    world.changes["patience_s"] = 0.3
-    told = "0/5 nodes are available: 5 Insufficient nvidia.com/gpu."
-    nowhere = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": told}
-    with pytest.raises(StageFailed, match="finds no place: 0/5 nodes are available: 5 Insufficient"):
-        world.train(lambda pod: pod.status(phase="Pending", conditions=[nowhere]))
-    assert any("Insufficient nvidia.com/gpu" in said for said in world.said)
-
-
-def test_a_training_that_does_not_move_is_ended_with_the_rank_that_fell_silent(wide: World) -> None:
-    wide.job = with_resources(wide.job, stall_timeout=Duration("1s"))
-    turn = threading.Event()
-
-    def script(pod: Pod) -> None:
-        pod.begin()
-        if pod.index == 1:
-            pod.write("[rank 1] last word")
-            turn.set()
-        else:
-            turn.wait(30)
-            for number in range(9):
-                pod.write(f"[rank {pod.index}] waiting {number}")
-        wait_until(lambda: pod.gone, deadline_s=60, what="its end")
-
-    with pytest.raises(StageFailed, match=r"Stalled: nothing happened for 1 s.*rank 1 has been silent"):
-        wide.train(script)
-    assert wide.jobs() == ()
-
-
-def test_a_deadline_that_passed_is_said(world: World) -> None:
-    world.job = with_resources(world.job, deadline=Duration("1h"))
-
-    def script(pod: Pod) -> None:
-        pod.begin()
-        pod.cluster.delete(POD, pod.namespace, pod.name)
-        found: Any = world.jobs()[0]
-        told = {
-            "type": "Failed",
-            "status": "True",
-            "reason": "PyTorchJobFailed",
-            "message": "longer than specified deadline",
-        }
-        found["status"] = {"conditions": [told]}
-        world.cluster.replace(found, manager="operator", subresource="status")
-
-    with pytest.raises(StageFailed, match="DeadlineExceeded: it ran longer than 1h"):
-        world.train(script)
-
-
 def cancelled(world: World) -> list[BaseException]:
     """Ctrl-C while it runs."""
     thread, raised = in_thread(world.train)
@@ -367,98 +227,6 @@ def test_a_result_that_was_changed_on_its_way_is_refused(world: World) -> None:
 
     with pytest.raises(Tampered, match=r"model\.safetensors"):
         world.train(script)
-
-
-# said before anything is submitted
-
-
-def refused(world: World, what: str, error: type[Exception] = BadInput) -> None:
-    with pytest.raises(error, match=what):
-        world.train()
-    assert not any(call.writes for call in world.cluster.calls if call.kind in (PYTORCH_JOB, TRAIN_JOB))
-    assert not (world.home / "store").exists()
-
-
-def gpus(world: World, **changes: Any) -> World:
-    world.job = with_resources(world.job, gpus=8, processes_per_node=8, **changes)
-    add_nodes(
-        world.cluster, node("a", gpus=4, nvidia_com__gpu_product="NVIDIA-A100"),
-        node("b", gpus=8, nvidia_com__gpu_product="NVIDIA-T4"), node("c"),
-    )  # fmt: skip
-    return world
-
-
-def test_a_gpu_type_that_no_node_has_is_refused_with_those_that_there_are(world: World) -> None:
-    gpus(world, gpu_type="NVIDIA-H100")
-    refused(world, r"no node has NVIDIA-H100 \(there are: NVIDIA-A100 \(1 node\), NVIDIA-T4 \(1 node\)\)")
-
-
-def test_more_gpus_than_any_node_has_are_refused(world: World) -> None:
-    refused(gpus(world, gpu_type="NVIDIA-A100"), "8 of NVIDIA-A100 for each node, but no node has more than 4")
-
-
-def test_gpus_that_come_when_they_are_asked_for_are_not_refused(world: World) -> None:
-    world.job = with_resources(world.job, gpus=8, processes_per_node=8, gpu_type="NVIDIA-H100")
-    add_nodes(world.cluster, node("c"))
-    world.train(world.succeed)
-
-
-def test_a_cluster_without_either_kind_of_job_is_refused(world: World) -> None:
-    world.cluster.absent = {PYTORCH_JOB, TRAIN_JOB}
-    refused(world, "knows neither PyTorchJob .* nor TrainJob", NotInstalled)
-
-
-def test_without_rights_to_either_kind_the_right_is_named(world: World) -> None:
-    def before(call: Any) -> None:
-        if call.kind in (PYTORCH_JOB, TRAIN_JOB):
-            raise Forbidden(f"no right to get {call.kind.plural}.{call.kind.group}", do="grant it")
-
-    world.cluster.before = before
-    refused(world, r"no right to get pytorchjobs\.kubeflow\.org", Forbidden)
-
-
-def test_without_pytorchjob_a_trainjob_is_made_with_a_runtime_that_goes_with_it(world: World) -> None:
-    world.cluster.absent = {PYTORCH_JOB}
-    thread, raised = in_thread(world.train)
-    wait_until(lambda: world.cluster.all(TRAIN_JOB), deadline_s=20, what="the job")
-    wait_until(
-        lambda: world.cluster.all(TRAINING_RUNTIME)[0]["metadata"].get("ownerReferences"),
-        deadline_s=20,
-        what="its owner",
-    )
-    job = world.cluster.all(TRAIN_JOB)[0]
-    world.cluster.delete(TRAIN_JOB, NAMESPACE, job["metadata"]["name"])
-    thread.join(30)
-    assert "was deleted" in str(raised[0])
-    assert world.cluster.all(TRAINING_RUNTIME) == ()
-
-
-def test_a_secret_that_is_not_there_or_has_no_keys_is_refused(world: World) -> None:
-    world.job = with_resources(world.job, secret="bucket")
-    refused(world, "there is no Secret bucket in namespace vision")
-    about = {"name": "bucket", "namespace": NAMESPACE}
-    world.cluster.create(
-        {"apiVersion": "v1", "kind": SECRET.kind, "metadata": about, "data": {"accessKeyID": "YQ=="}}, manager="tests"
-    )
-    refused(world, "Secret vision/bucket has no secretAccessKey")
-
-
-def test_a_claim_that_is_not_there_or_takes_one_node_only_is_refused(world: World) -> None:
-    world.job = with_resources(world.job, nodes=2, checkpoints=Checkpoints(claim="checkpoints"))
-    refused(world, "there is no PersistentVolumeClaim checkpoints in namespace vision")
-    world.cluster.create(claim("ReadWriteOnce"), manager="tests")
-    refused(world, "is ReadWriteOnce: 2 nodes cannot write to it")
-
-
-def test_no_image_is_refused(world: World) -> None:
-    world.changes["image"] = ""
-    refused(world, r"train\.resources\.image is missing")
-
-
-def test_to_suspend_in_a_queue_is_refused(world: World) -> None:
-    world.changes["on_cancel"] = "suspend"
-    world.job = with_resources(world.job, queue="team-a")
-    refused(world, "cannot act in a queue")
 
 
 def test_the_name_follows_from_what_is_trained_and_from_nothing_else(world: World, tmp_path: Path) -> None:
