@@ -15,7 +15,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 TESTS = {
     "rollout": [f"tests/unit/rollout/test_{name}.py"
-                for name in ("analysis", "readings", "bursts", "guardrails", "drift", "analysis_properties")],
+                for name in ("analysis", "readings", "bursts", "guardrails", "drift", "analysis_properties",
+                             "pairs", "prometheus")],
     "statistics": ["tests/unit/statistics"],
     "evaluation": ["tests/unit/evaluation/test_rules.py", "tests/unit/evaluation/test_gate_beside.py",
                    "tests/unit/evaluation/test_gate.py", "tests/unit/evaluation/test_scores.py",
