@@ -212,7 +212,8 @@ def _since(before: Row, now: Row) -> Row | None:
     block: Row = tuple(map(sub, now, before))
     if min(block) < -NOISE:
         return None
-    block = tuple(max(0, count) for count in block)
+    if min(block) < 0:
+        block = tuple(max(0, count) for count in block)
     if list(block) == sorted(block):
         return block
     return tuple(min(count, block[-1]) for count in accumulate(block, max))
