@@ -168,7 +168,7 @@ def test_bad_ones_that_are_told_before_their_requests_are_waited_for_not_left_ou
         stable, canary = stable + 50, canary + 20
         bad = (canary - 100) // 2
         readings += [
-            (Pair(total=stable, bad=5), Pair(total=canary - 20, bad=bad + 15)),  # early
+            (Pair(total=stable - 25, bad=5), Pair(total=canary - 20, bad=bad + 15)),  # early
             (Pair(total=stable, bad=5), Pair(total=canary, bad=bad)),
         ]
     assert said(fed(readings)).outcome is Outcome.FAILED
