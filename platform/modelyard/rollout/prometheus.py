@@ -9,6 +9,7 @@ https://prometheus.io/docs/prometheus/latest/querying/api/
 
 import json
 import math
+import re
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -202,6 +203,7 @@ def asker(timeout_s: float = TIMEOUT_S) -> Ask:
     client = httpx.Client(timeout=timeout_s)
 
     def ask(url: str, query: str) -> list[Answer]:
+        where = re.sub(r"//[^/@]*@", "//", url)  # what is said ends up in a status: without a password
         try:
             with client.stream("POST", f"{url}/api/v1/query", data={"query": query}) as answer:
                 body = bytearray()
@@ -211,7 +213,7 @@ def asker(timeout_s: float = TIMEOUT_S) -> Ask:
                         raise BadInput(f"it answers more than {MOST_BYTES // 1_000_000} MB", do="name fewer series")
                 code = answer.status_code
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise Unavailable(f"Prometheus at {url} gives no answer: {type(error).__name__}", do="wait") from None
+            raise Unavailable(f"Prometheus at {where} gives no answer: {type(error).__name__}", do="wait") from None
         try:
             said = json.loads(bytes(body))
             if code in (400, 422):
@@ -223,6 +225,6 @@ def asker(timeout_s: float = TIMEOUT_S) -> Ask:
                 Answer(labels=one["metric"], at=float(one["value"][0]), value=float(one["value"][1])) for one in result
             ]
         except (ValueError, LookupError, TypeError):
-            raise Unavailable(f"{url} does not answer as a Prometheus does ({code})", do="see what it is") from None
+            raise Unavailable(f"{where} does not answer as a Prometheus does ({code})", do="see what it is") from None
 
     return ask

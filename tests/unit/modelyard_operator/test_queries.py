@@ -23,6 +23,10 @@ def test_without_one_it_is_said_which_value_to_set() -> None:
     assert told("") == "no Prometheus is known: set operator.prometheus in the chart's values"
 
 
+def test_what_is_said_holds_no_password() -> None:
+    assert told("http://reader:secret@127.0.0.1:9") == "Prometheus at http://127.0.0.1:9 gives no answer: ConnectError"
+
+
 def test_the_one_that_a_wish_names_is_not_asked() -> None:
     assert told("http://127.0.0.1:9") == "Prometheus at http://127.0.0.1:9 gives no answer: ConnectError"
     assert told("http://127.0.0.1:9", replace(WISHED, prometheus=None)) == told("http://127.0.0.1:9")
