@@ -2,8 +2,12 @@
 
 It keeps what a test can get wrong about the real one, which passes the same contract (`tests/contract/test_kube.py`).
 It runs no controllers but the garbage collector, sets no defaults and knows no schema.
+
+Mass simulations need thousands of writes a second: objects are kept by kind, what they are made of is taken apart only
+where it changed, and with `copies=False` callers get what is stored itself; `unspoilt` then says that none changed it.
 """
 
+import json
 import marshal
 import re
 import threading
@@ -52,6 +56,11 @@ class Call:
         return self.verb in ("create", "apply", "replace", "delete")
 
 
+_Parts = dict[str, tuple[Any, Leaves]]
+"""By field at the top of an object: its value, and its leaves."""
+_NO_PART: tuple[Any, Leaves] = (None, {})
+
+
 @dataclass(frozen=True)
 class _Event:
     revision: int
@@ -65,8 +74,12 @@ class _Event:
 class FakeKube:
     """The `Kube` port."""
 
-    def __init__(self, *, clock: Callable[[], float] = lambda: 0.0, absent: tuple[Kind, ...] = ()) -> None:
-        self.clock = clock
+    def __init__(
+        self, *, clock: Callable[[], float] = lambda: 0.0, absent: tuple[Kind, ...] = (), copies: bool = True
+    ) -> None:
+        """`copies`: whether callers get copies, as from any server, or what is stored itself."""
+        self.clock, self.copies = clock, copies
+        self._copy: Callable[[Any], Any] = _copy if copies else lambda stored: stored
         self.absent = set(absent)
         """Kinds whose CRD is not installed."""
         self.before: Callable[[Call], None] = lambda _call: None
@@ -78,7 +91,12 @@ class FakeKube:
         """Writes that changed something."""
         self.garbage_collector = True
         self._stored: dict[Place, dict[str, Any]] = {}
+        self._sorted: dict[Kind, tuple[dict[str, Any], ...]] = {}
+        """By kind, in order; absent: it changed."""
+        self._changed_at: dict[Kind, int] = {}
         self._owners: dict[Place, Ownership] = {}
+        self._parts: dict[Place, _Parts] = {}
+        self._sealed: dict[Place, bytes] = {}
         self._revision = 0
         self._uids = 0
         self._events: list[_Event] = []
@@ -90,14 +108,14 @@ class FakeKube:
     def get(self, kind: Kind, namespace: str, name: str) -> Object | None:
         with self._call("get", kind, namespace, name):
             found = self._stored.get(self._place(kind, namespace, name))
-            return None if found is None else _copy(found)
+            return None if found is None else self._copy(found)
 
     def list(self, kind: Kind, *, namespace: str = "", labels: Labels = None) -> Listing:
         with self._call("list", kind, namespace, ""):
             found = [
-                _copy(each)
-                for (of, within, _), each in sorted(self._stored.items(), key=lambda item: item[0][1:])
-                if of == kind and namespace in ("", within) and matches(each, labels)
+                self._copy(each)
+                for each in self.peek(kind)
+                if namespace in ("", namespace_of(each)) and matches(each, labels)
             ]
             return Listing(tuple(found), str(self._revision))
 
@@ -134,11 +152,13 @@ class FakeKube:
                 if subresource:
                     raise Conflict(f'{kind.plural} "{place[2]}" is gone', do="look again")
                 return self._make(place, wanted, owner=owner, applied=True)
-            live, fields = _leaves(before), _leaves(_only(kind, subresource, wanted))
+            live, fields = self._leaves(place, before), _leaves(_only(kind, subresource, wanted))
             owners = self._owners[place]
             if not force and (disputed := owners.disputed(owner, live, fields)):
                 told = ", ".join(f"{_spelt(path)} ({other})" for path, other in disputed)
                 raise Owned(f"another manager owns {told}", do="leave the field to it, or force")
+            if fields.items() <= live.items() and owners.owned.get(owner) == fields.keys():
+                return self._copy(before)
             draft = Ownership()
             draft.owned = {each: set(paths) for each, paths in owners.owned.items()}
             after = whole(draft.applied(owner, live, fields))
@@ -160,7 +180,7 @@ class FakeKube:
             else:
                 after = wanted if kind in STATUSLESS else {**_without(wanted, "status"), **_given(before, "status")}
             _check(after)
-            self._owners[place].updated((manager, "Update", subresource), _leaves(before), _leaves(after))
+            self._owners[place].updated((manager, "Update", subresource), *self._differing(place, before, after))
             return self._write(place, before, _with_system(after, before))
 
     def delete(
@@ -183,11 +203,23 @@ class FakeKube:
 
     def all(self, kind: Kind) -> tuple[Object, ...]:
         """Every object of a kind, unseen by the hooks."""
-        return tuple(_copy(each) for place, each in sorted(self._stored.items(), key=_by_name) if place[0] == kind)
+        return tuple(_copy(each) for each in self.peek(kind))
 
     def peek(self, kind: Kind) -> tuple[Object, ...]:
         """The same, uncopied: to be looked at only."""
-        return tuple(each for place, each in sorted(self._stored.items(), key=_by_name) if place[0] == kind)
+        if kind not in self._sorted:
+            mine = [(place[1:], each) for place, each in self._stored.items() if place[0] == kind]
+            self._sorted[kind] = tuple(each for _, each in sorted(mine, key=lambda item: item[0]))
+        return self._sorted[kind]
+
+    def changed_at(self, kind: Kind) -> int:
+        """The revision of the last change of any object of a kind."""
+        return self._changed_at.get(kind, 0)
+
+    def unspoilt(self) -> None:
+        """Nobody changed what was handed out to be looked at."""
+        for place, each in self._stored.items():
+            assert self.copies or marshal.loads(self._sealed[place]) == each, f"somebody changed {place}, unasked"
 
     def managers(self, kind: Kind, namespace: str, name: str) -> set[str]:
         """Who owns fields of an object."""
@@ -195,7 +227,13 @@ class FakeKube:
 
     def take(self, other: "FakeKube") -> None:
         """Become what another one is now, without its history."""
-        self._stored = {place: _copy(each) for place, each in other._stored.items()}
+        self._stored = (
+            dict(other._stored)
+            if not (self.copies or other.copies)
+            else {place: _copy(each) for place, each in other._stored.items()}
+        )
+        self._sealed = dict(other._sealed)
+        self._sorted, self._parts, self._changed_at = {}, dict(other._parts), dict(other._changed_at)
         self._owners = {}
         for place, owners in other._owners.items():
             self._owners[place] = Ownership()
@@ -249,19 +287,20 @@ class FakeKube:
         if kind not in UNCOUNTED:
             metadata["generation"] = 1
         made = {**wanted, "metadata": metadata}
-        fields, owners = _leaves(wanted), Ownership()
+        fields, owners = self._leaves(place, made), Ownership()
         if applied:
             owners.applied(owner, {}, fields)
         else:
             owners.updated(owner, {}, fields)
         self._owners[place] = owners
         stored = self._store(place, None, made)
-        self._collect()
-        return _copy(stored)
+        if made["metadata"].get("ownerReferences"):
+            self._collect()
+        return self._copy(stored)
 
     def _write(self, place: Place, before: dict[str, Any], after: dict[str, Any]) -> Object:
         if after == before:
-            return _copy(before)
+            return self._copy(before)
         if place[0] not in UNCOUNTED and _without(after, "metadata", "status") != _without(
             before, "metadata", "status"
         ):
@@ -269,22 +308,59 @@ class FakeKube:
         if "deletionTimestamp" in before["metadata"] and not after["metadata"].get("finalizers"):
             self._stored[place] = after
             self._remove(place)
-            return _copy(after)
-        return _copy(self._store(place, before, after))
+            return self._copy(after)
+        return self._copy(self._store(place, before, after))
 
     def _store(self, place: Place, before: dict[str, Any] | None, after: dict[str, Any]) -> dict[str, Any]:
         self._revision += 1
         self.writes += 1
         after["metadata"]["resourceVersion"] = str(self._revision)
         self._stored[place] = after
+        self._touched(place)
+        if not self.copies:
+            self._sealed[place] = marshal.dumps(after)
         self._events.append(_Event(self._revision, place[0], before, after, after))
         self._changed.notify_all()
         return after
 
+    def _touched(self, place: Place) -> None:
+        self._sorted.pop(place[0], None)
+        self._changed_at[place[0]] = self._revision
+
+    def _leaves(self, place: Place, thing: dict[str, Any]) -> Leaves:
+        """The fields of an object that somebody can own."""
+        found: Leaves = {}
+        for _, part in self._apart(place, thing).values():
+            found |= part
+        return found
+
+    def _differing(self, place: Place, before: dict[str, Any], after: dict[str, Any]) -> tuple[Leaves, Leaves]:
+        """The same before and after a write, of the parts that it changed."""
+        old, new = self._apart(place, before), self._apart(place, after)
+        live, now = Leaves(), Leaves()
+        for name in old.keys() | new.keys():
+            was, is_now = old.get(name, _NO_PART)[1], new.get(name, _NO_PART)[1]
+            if was is not is_now:
+                live |= was
+                now |= is_now
+        return live, now
+
+    def _apart(self, place: Place, thing: dict[str, Any]) -> "_Parts":
+        """An object, taken apart; what is as it was when it was asked for last is not taken apart again."""
+        known = self._parts.get(place, {})
+        self._parts[place] = {
+            name: last if (last := known.get(name)) and last[0] == value else (value, leaves({name: value}))
+            for name, value in _ownable(thing).items()
+        }
+        return self._parts[place]
+
     def _remove(self, place: Place) -> None:
         gone = self._stored.pop(place)
         del self._owners[place]
+        self._parts.pop(place, None)
+        self._sealed.pop(place, None)
         self._revision += 1
+        self._touched(place)
         self.writes += 1
         last = {**gone, "metadata": {**gone["metadata"], "resourceVersion": str(self._revision)}}
         self._events.append(_Event(self._revision, place[0], gone, None, last))
@@ -308,7 +384,7 @@ class FakeKube:
                     self._changed.wait(left)
                 now = self._revision
             for each in new:
-                if change := _seen(each, kind, namespace, labels):
+                if change := _seen(each, kind, namespace, labels, self._copy):
                     yield change
             revision = max(revision, now)
             if not new:
@@ -342,15 +418,15 @@ class _Calling:
             self.fake.after(self.call)
 
 
-def _seen(event: _Event, kind: Kind, namespace: str, labels: Labels) -> Change | None:
+def _seen(event: _Event, kind: Kind, namespace: str, labels: Labels, copy: Callable[[Any], Any]) -> Change | None:
     """What a watch with this selection sees of an event."""
     if event.kind != kind or namespace not in ("", namespace_of(event.last)):
         return None
     was = event.before is not None and matches(event.before, labels)
     is_now = event.after is not None and matches(event.after, labels)
     if is_now:
-        return Change("MODIFIED" if was else "ADDED", _copy(event.last))
-    return Change("DELETED", _copy(event.last)) if was else None
+        return Change("MODIFIED" if was else "ADDED", copy(event.last))
+    return Change("DELETED", copy(event.last)) if was else None
 
 
 def _only(kind: Kind, subresource: str, wanted: dict[str, Any]) -> dict[str, Any]:
@@ -360,12 +436,17 @@ def _only(kind: Kind, subresource: str, wanted: dict[str, Any]) -> dict[str, Any
     return wanted if kind in STATUSLESS else _without(wanted, "status")
 
 
-def _leaves(thing: Mapping[str, Any]) -> Leaves:
+def _leaves(thing: dict[str, Any]) -> Leaves:
     """The fields that somebody can own."""
+    return leaves(_ownable(thing))
+
+
+def _ownable(thing: Mapping[str, Any]) -> dict[str, Any]:
+    """An object without what nobody owns."""
     named = ("name", "namespace", *SYSTEM)
     metadata = {name: value for name, value in thing.get("metadata", {}).items() if name not in named}
     rest = _without(thing, "apiVersion", "kind", "metadata")
-    return dict(leaves({**rest, "metadata": metadata} if metadata else rest))
+    return {**rest, "metadata": metadata} if metadata else rest
 
 
 def _with_system(after: dict[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
@@ -388,11 +469,6 @@ def _check(thing: Mapping[str, Any]) -> None:
             )
 
 
-def _wish(thing: Mapping[str, Any]) -> dict[str, Any]:
-    """What counts for the generation."""
-    return _without(thing, "metadata", "status")
-
-
 def _spelt(path: tuple[Any, ...]) -> str:
     return "".join(f".{step}" if isinstance(step, str) else str(dict(step.keys)) for step in path)
 
@@ -405,19 +481,12 @@ def _given(thing: Mapping[str, Any], *names: str) -> dict[str, Any]:
     return {name: thing[name] for name in names if name in thing}
 
 
-def _by_name(item: tuple[Place, dict[str, Any]]) -> tuple[str, str]:
-    return item[0][1:]
-
-
 def _copy(value: Any) -> Any:
     """A fresh copy of what is stored, by far the quickest way."""
     return marshal.loads(marshal.dumps(value))
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Mapping[str, Any]) -> dict[str, Any]:
     """As it would come over the wire."""
-    if isinstance(value, Mapping):
-        return {name: _plain(below) for name, below in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(below) for below in value]
-    return value
+    plain: dict[str, Any] = json.loads(json.dumps(value, default=dict))
+    return plain

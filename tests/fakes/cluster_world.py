@@ -32,7 +32,7 @@ class ClusterWorld:
 
     def __init__(self, *, rps: int = 2000) -> None:
         self.now, self.rps = 1_000_000.0, rps
-        self.kube = FakeKube(clock=lambda: self.now)
+        self.kube = FakeKube(clock=lambda: self.now, copies=False)
         self.controllers = Controllers(self.kube)
         self.registry, self.counters = PlainRegistry(), FakeCounters()
         self.errors: dict[str, float] = {}
@@ -41,6 +41,9 @@ class ClusterWorld:
         self.unanswered = 0
         """Requests that met an arm of a trusted version without a ready pod."""
         self._phases: dict[str, Phase] = {}
+        self._checked: tuple[int, Mapping[str, int]] | None = None
+        self._records = KubeRecords(self.kube, manager="modelyard")
+        self._shares: tuple[Object, Mapping[str, int]] | None = None
         self._stable_seen = 0
         self._put("ModelRegistry", "main", {"type": "MLflow", "mlflow": {"trackingURI": "http://mlflow.test"}})
 
@@ -91,14 +94,14 @@ class ClusterWorld:
     @property
     def deployment(self) -> ModelDeployment:
         with self.controllers.unseen():
-            found = KubeRecords(self.kube, manager="modelyard").deployment(KEY)
+            found = self._records.deployment(KEY)
         assert found is not None
         return found
 
     @property
     def rollouts(self) -> tuple[ModelRollout, ...]:
         with self.controllers.unseen():
-            return KubeRecords(self.kube, manager="modelyard").rollouts(KEY)
+            return self._records.rollouts(KEY)
 
     @property
     def attempt(self) -> ModelRollout:
@@ -107,8 +110,7 @@ class ClusterWorld:
 
     def phases(self) -> tuple[str, ...]:
         """Of all attempts, oldest first; cheaper than reading them."""
-        found = sorted(self.kube.peek(MODEL_ROLLOUT), key=lambda each: str(each["metadata"]["name"]))
-        return tuple((each.get("status") or {}).get("phase", "Pending") for each in found)
+        return tuple((each.get("status") or {}).get("phase", "Pending") for each in self.kube.peek(MODEL_ROLLOUT))
 
     @property
     def at_rest(self) -> bool:
@@ -128,7 +130,11 @@ class ClusterWorld:
     @property
     def asked(self) -> Mapping[str, int]:
         route = self.found(HTTP_ROUTE, MODEL)
-        return {} if route is None else shares(route)
+        if route is None:
+            return {}
+        if self._shares is None or self._shares[0] is not route:
+            self._shares = route, shares(route)
+        return self._shares[1]
 
     # the world as the operator has it
 
@@ -168,7 +174,10 @@ class ClusterWorld:
     # what always holds (design, section 4), whoever acts and however late
 
     def check(self) -> None:
-        """The invariants over all that is stored now."""
+        """The invariants over all that is stored now, if it is not what they were seen to hold of last."""
+        if self._checked == (self.kube.revision, self.in_force):
+            return
+        self._checked = self.kube.revision, self.in_force
         asked, arms = self.asked, self.arms()
         assert not asked or sum(asked.values()) == 100, f"weights that do not sum to 100: {asked}"
         for arm, share in {**asked, **self.in_force}.items():
@@ -199,7 +208,7 @@ class ClusterWorld:
         assert asked_for or status.get("passed"), f"{name} is Successful without evidence"
 
     def _trusted(self) -> list[str]:
-        rollouts = sorted(self.kube.peek(MODEL_ROLLOUT), key=lambda each: str(each["metadata"]["name"]))
+        rollouts = self.kube.peek(MODEL_ROLLOUT)
         return [each["spec"]["arm"] for each in rollouts if (each.get("status") or {}).get("phase") == "Successful"]
 
     def _put(self, kind: str, name: str, spec: Mapping[str, Any]) -> None:

@@ -4,9 +4,8 @@ An object is taken apart into leaves, `path → value`. An item of an associativ
 any other list is one leaf. https://kubernetes.io/docs/reference/using-api/server-side-apply/
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
 Path = tuple[Any, ...]
 Leaves = dict[Path, Any]
@@ -20,24 +19,32 @@ KEYS = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Item:
+class Item(NamedTuple):
     """A step into an associative list."""
 
     keys: tuple[tuple[str, Any], ...]
 
 
-def leaves(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
+def leaves(value: Any, path: Path = ()) -> Leaves:
     """Take an object apart."""
-    if isinstance(value, Mapping) and value:
+    found: Leaves = {}
+    _gather(value, path, found)
+    return found
+
+
+def _gather(value: Any, path: Path, found: Leaves) -> None:
+    if isinstance(value, dict) and value:
         for name, below in value.items():
-            yield from leaves(below, (*path, name))
+            if isinstance(below, str):
+                found[(*path, name)] = below
+            else:
+                _gather(below, (*path, name), found)
     elif isinstance(value, list) and (keys := _keys(path, value)):
         for each in value:
             step = Item(tuple((key, each.get(key, "TCP" if key == "protocol" else "")) for key in keys))
-            yield from leaves(each, (*path, step))
-    elif not isinstance(value, Mapping) or path:
-        yield path, value
+            _gather(each, (*path, step), found)
+    elif not isinstance(value, dict) or path:
+        found[path] = value
 
 
 def whole(parts: Mapping[Path, Any]) -> dict[str, Any]:
@@ -64,7 +71,7 @@ def _lists(value: Any) -> Any:
 
 def _keys(path: Path, items: list[Any]) -> tuple[str, ...]:
     name = path[-1] if path else ""
-    if not items or not all(isinstance(each, Mapping) for each in items):
+    if not items or not all(isinstance(each, dict) for each in items):
         return ()
     if name == "ports":
         inside = "containerPort" if "containerPort" in items[0] else "port"
@@ -93,6 +100,9 @@ class Ownership:
         dropped = self.owned.get(owner, set()) - set(wanted) - others
         after = {path: value for path, value in live.items() if path not in dropped}
         for path, value in wanted.items():
+            if path in after or not live:  # nothing stands above or below it
+                after[path] = value
+                continue
             below = [other for other in after if len(other) > len(path) and other[: len(path)] == path]
             if below and value == {}:
                 continue
@@ -100,22 +110,22 @@ class Ownership:
                 after.pop(gone, None)
             after[path] = value
         self._settle(owner, live, after, mine=set(wanted))
-        self.owned[owner] = set(wanted)
+        self.owned[owner] = {path for path in wanted if path in after}
         return after
 
     def updated(self, owner: Owner, live: Leaves, after: Leaves) -> None:
-        """Who changes a field by a plain write owns it, and nobody else."""
+        """Who changes a field by a plain write owns it, and nobody else. What is in neither is as it was."""
         changed = {path for path, value in after.items() if live.get(path, _NOTHING) != value}
         self._settle(owner, live, after, mine=changed)
-        if mine := (self.owned.get(owner, set()) | changed) & set(after):
+        if mine := self.owned.get(owner, set()) | changed:
             self.owned[owner] = mine
 
     def _settle(self, owner: Owner, live: Leaves, after: Leaves, *, mine: Iterable[Path]) -> None:
+        gone = {path for path in live if path not in after}
         taken = {path for path in mine if live.get(path, _NOTHING) != after.get(path, _NOTHING)}
         for other in list(self.owned):
-            kept = {path for path in self.owned[other] if path in after and (other == owner or path not in taken)}
-            self.owned[other] = kept
-            if not kept:
+            self.owned[other] -= gone if other == owner else gone | taken
+            if not self.owned[other]:
                 del self.owned[other]
 
 

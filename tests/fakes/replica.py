@@ -27,6 +27,8 @@ from modelyard_operator.telling import Events
 from modelyard_operator.watches import OURS
 
 REGISTRY = "default/main"
+METRICS = Metrics(Index(), Queue())
+"""One for all: to make them takes as long as twenty looks, and nobody reads these."""
 
 
 class Replica:
@@ -61,7 +63,7 @@ class Replica:
             index=index,
             registries=self.registries,
             events=Events(self.fence, index, me=me),
-            metrics=Metrics(index, self.queue),
+            metrics=METRICS,
             leading=self.leading,
             then=self.then,
             clock=lambda: it.now,
@@ -73,11 +75,14 @@ class Replica:
         self.world.router.keep(key, spec)  # type: ignore[attr-defined]
 
     def hear(self) -> None:
-        """What the watches tell; the operator lists all anew when it begins to lead."""
+        """What the watches tell who leads; the operator lists all anew when it begins to."""
+        if not self.leading():
+            self._led = False
+            return
         with self.it.controllers.unseen():
-            if self.leading() and not self._led:
+            if not self._led:
                 self.cache.renew()
-            self._led = self.leading()
+            self._led = True
             for kind, store in self.cache.stores.items():
                 if kind not in self._versions:
                     found = self.it.kube.list(kind, labels=store.labels)
@@ -86,7 +91,7 @@ class Replica:
                 store.watched()
                 since, late = self._versions[kind], self.late.get(kind, 0)
                 self.late[kind] = max(0, late - 1)
-                if late or int(since) == self.it.kube.revision:
+                if late or int(since) >= self.it.kube.changed_at(kind):
                     continue
                 for change in self.it.kube.watch(kind, resource_version=since, deadline_s=0.0, labels=store.labels):
                     store.told(change)
