@@ -44,10 +44,15 @@ def margins_at(steps: tuple[Step, ...], step: int) -> Mapping[str, Percentage]:
     return ahead[0] if ahead else behind[-1] if behind else {}
 
 
-def split(stable: str, canary: str, share: int) -> dict[str, int]:
-    """Weights that give the canary `share` percent.
+def split(stable: str, canary: str, share: int, baseline: str = "") -> dict[str, int]:
+    """Weights that give the canary `share` percent, and as much to a baseline, as far as there is so much.
 
     >>> split("old", "new", 5)
     {'old': 95, 'new': 5}
+    >>> split("old", "new", 5, "copy"), split("old", "new", 60, "copy")
+    ({'old': 90, 'new': 5, 'copy': 5}, {'old': 0, 'new': 60, 'copy': 40})
     """
-    return {stable: 100 - share, canary: share}
+    if not baseline:
+        return {stable: 100 - share, canary: share}
+    beside = min(share, 100 - share)
+    return {stable: 100 - share - beside, canary: share, baseline: beside}

@@ -11,6 +11,7 @@ from modelyard.errors import BadInput, Conflict, ModelyardError, Unavailable
 from modelyard.registry.port import Version
 from modelyard.rollout.analysis import Evidence
 from modelyard.rollout.decide import decide
+from modelyard.rollout.decide.sides import baseline_of
 from modelyard.rollout.history import Past, past
 from modelyard.rollout.intents import EnsureArm, Forget, Intent, MoveAlias, Record, RetireArm, SetWeights, TagVersion
 from modelyard.rollout.observation import Memory, Observation, Target, Trouble
@@ -140,7 +141,7 @@ def _told_of(world: World, key: str, history: Past) -> Mapping[str, Told]:
         return {}
     if world.queries is None:
         return {one.name: Told(why="nobody can be asked here", refused=True) for one in spec.metrics if one.query}
-    return world.queries.told(key, spec, (stable.arm, attempt.spec.arm))
+    return world.queries.told(key, spec, (baseline_of(attempt, stable.arm) or stable.arm, attempt.spec.arm))
 
 
 def _unanswered(world: World, key: str, seen: Observation) -> Trouble | None:

@@ -65,6 +65,8 @@ def check_serving(spec: DeploymentSpec | Deployment, at: FieldPath) -> Iterator[
     yield from _traffic(spec, (*at, "traffic"))
     yield from _steps(spec.strategy.canary, spec.analysis, (*at, "strategy", "canary"))
     yield from _analysis(spec.analysis, (*at, "analysis"))
+    if spec.analysis.baseline and not spec.strategy.canary.steps:
+        yield Problem(field=(*at, "analysis", "baseline"), message="cannot act without steps: nothing is compared")
 
 
 def _size(spec: DeploymentSpec | Deployment, at: FieldPath) -> Iterator[Problem]:

@@ -48,6 +48,10 @@ RULES: Final[Mapping[type, tuple[Rule, ...]]] = {
             "rollback.alias: Restore cannot act on a pinned version: there is no alias to put back; write Keep",
         ),
         Rule(
+            "!self.analysis.baseline || self.strategy.canary.steps.size() > 0",
+            "analysis.baseline cannot act without steps, since nothing is compared: leave it out",
+        ),
+        Rule(
             "self.strategy.canary.steps.all(s, !has(s.analysis) || !has(s.analysis.margins) || "
             "s.analysis.margins.all(name, self.analysis.metrics.exists(m, m.name == name)))",
             "margins of an analysis step must name metrics of spec.analysis.metrics, like error-rate",

@@ -289,6 +289,9 @@ class Analysis:
         AnalysisMetric(name="latency-p90", margin=MetricMargin(type="Relative", value=Percentage("50%"))),
     )
     """What is compared."""
+    baseline: bool = False
+    """Compare with a fresh copy of stable instead, started beside the canary and given as much traffic: so that age and
+    load do not bias the comparison. It takes as many replicas as the canary."""
     prometheus: str | None = None
     """Laptop: URL of the Prometheus that `query` is asked of. On a cluster the operator knows its own."""
     guardrails: tuple[Guardrail, ...] = ()

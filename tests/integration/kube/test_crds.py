@@ -118,6 +118,9 @@ REFUSED: Mapping[str, Refusal] = {
     "a metric twice": (metrics(("error-rate", "Absolute", "1%"), ("error-rate", "Absolute", "2%")), "Duplicate value"),
     "latency in percentage points": (metrics(("latency-p90", "Absolute", "5%")), "write Relative"),
     "a margin of more than all requests": (metrics(("error-rate", "Absolute", "101%")), "and at most 100%"),
+    "a baseline without steps": (
+        {"analysis": {"baseline": True}, "strategy": {"canary": {"steps": []}}}, "cannot act without steps",
+    ),
     "a drift in relative terms": (metrics(("prediction-drift", "Relative", "5%")), "write Absolute"),
     "a query named as one of ours": (asked(name="error-rate"), "any other metric needs a query"),
     "a query named as a latency": (asked(name="latency-of-mine"), "write it like refunds"),

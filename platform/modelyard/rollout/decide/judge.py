@@ -34,7 +34,7 @@ def folded(seen: Observation) -> Memory:
     counts = seen.counts.get(attempt.spec.arm)
     if memory.requests is None and counts is not None:
         memory = replace(memory, requests=counts.requests - counts.errors)
-    stable = None if seen.stable is None else seen.counts.get(seen.stable.arm)
+    stable = seen.counts.get(sides.compared(seen))
     unready = sides.ready(sides.canary(seen)) == 0
     unseen = bool(seen.weights.asked.get(attempt.spec.arm)) and None in (counts, stable)
     memory = replace(
@@ -55,7 +55,7 @@ def folded(seen: Observation) -> Memory:
 def _both(seen: Observation) -> Both | None:
     if seen.stable is None or not seen.told:
         return None
-    return Both(stable=seen.stable.arm, canary=the_attempt(seen).spec.arm, metrics=seen.told)
+    return Both(stable=sides.compared(seen), canary=the_attempt(seen).spec.arm, metrics=seen.told)
 
 
 def _since(before: float | None, now: float) -> float:
@@ -112,9 +112,12 @@ def unavailable(seen: Observation, *, since: float | None) -> Verdict | None:
         return None
     if failure is not None:
         return replace(failure, message=f"{failure.message} (progressDeadline {deadline} is over)")
-    message = (
-        f"{sides.ready(arm)} replicas of arm {attempt.spec.arm} were ready when progressDeadline {deadline} was over"
-    )
+    beside = sides.baseline(seen)
+    if beside and sides.ready(arm) > sides.both_ready(seen):
+        arm, name = seen.arms.get(beside), f"{beside}, the fresh copy of stable,"
+    else:
+        name = attempt.spec.arm
+    message = f"{sides.ready(arm)} replicas of arm {name} were ready when progressDeadline {deadline} was over"
     return Verdict(outcome=Outcome.INCONCLUSIVE, reason=Reason.PROGRESS_DEADLINE, message=message)
 
 

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-from modelyard.rollout.capacity import split
 from modelyard.rollout.decide import rolling_back, sides, steps
 from modelyard.rollout.decide.judge import answered, begun, folded, interrupted, judged, kept, unavailable
 from modelyard.rollout.decide.plan import SOON_S, Plan, the_attempt, weighed, with_status
@@ -29,7 +28,7 @@ def plan(seen: Observation) -> Plan:
     if stable is None:
         return Plan(attempt, memory, again=seen.now + SOON_S)  # whoever deleted stable's record decides: abort or undo
     seen = replace(seen, attempt=_held(attempt, verdict))
-    acts, out = _acts(seen, stable.arm)
+    acts, out = _acts(seen)
     memory = replace(memory, still=out.still)
     attempt = the_attempt(seen)
     waits = attempt.spec.paused or (is_lost(seen) and not attempt.spec.promote)
@@ -62,13 +61,13 @@ def _held(attempt: ModelRollout, verdict: Verdict | None) -> ModelRollout:
     return with_status(attempt, replace(attempt.status, verdict=kept(attempt.status.verdict, verdict)))
 
 
-def _acts(seen: Observation, stable: str) -> tuple[tuple[Intent, ...], sides.Leaving]:
-    arm = the_attempt(seen).spec.arm
-    out = sides.leaving(seen, frozenset({stable, arm}))
+def _acts(seen: Observation) -> tuple[tuple[Intent, ...], sides.Leaving]:
+    out = sides.leaving(seen, sides.walking(seen))
     acts = (
         *sides.ensure_stable(seen, sides.everything(seen)),
         *sides.ensure_canary(seen, steps.replicas(seen)),
-        *sides.route(seen, {**out.zeros, **split(stable, arm, steps.share(seen))}),
+        *sides.ensure_baseline(seen, steps.replicas(seen)),
+        *sides.route(seen, {**out.zeros, **steps.weights(seen, steps.share(seen))}),
         *out.retire,
     )
     return acts, out

@@ -45,7 +45,8 @@ def plan(seen: Observation) -> Plan:
             attempt = with_status(
                 attempt, noted(attempt.status, ALIAS_MOVED, "alias goes back to what it named before", at=seen.now)
             )
-    gone = arm not in seen.arms and arm not in seen.weights.asked and confirmed is not None and arm not in confirmed
+    named = seen.arms.keys() | seen.weights.asked.keys() | (confirmed or {}).keys()
+    gone = confirmed is not None and not {arm, sides.baseline(seen)} & named
     if not gone or acts or first or not _settled(seen):
         return Plan(attempt, memory, first=first, acts=acts, again=seen.now + SOON_S)
     after = seen.target.version if isinstance(seen.target, Target) else None

@@ -1,5 +1,6 @@
 """Two sides of a rollout: questions to what was observed of arms and weights, and what to ask of them."""
 
+import hashlib
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -7,6 +8,7 @@ from modelyard.rollout.capacity import total
 from modelyard.rollout.decide.plan import SKEW_S, the_attempt
 from modelyard.rollout.intents import EnsureArm, Intent, RetireArm, SetWeights
 from modelyard.rollout.observation import Arm, Observation, Still
+from modelyard.spec.rollout import ModelRollout
 
 STILL_S = 1.0
 """How long the counters of an arm without traffic must stand still before it is drained."""
@@ -17,6 +19,38 @@ def canary(seen: Observation) -> Arm | None:
     attempt = the_attempt(seen)
     arm = seen.arms.get(attempt.spec.arm)
     return arm if arm is not None and arm.digest == attempt.spec.digest else None
+
+
+def baseline(seen: Observation) -> str:
+    """The name of the fresh copy of stable that the canary is compared with; empty where it is stable itself."""
+    return "" if seen.stable is None else baseline_of(the_attempt(seen), seen.stable.arm)
+
+
+def baseline_of(attempt: ModelRollout, stable: str) -> str:
+    """The name of an attempt's fresh copy of the arm `stable`; empty where it has none.
+
+    Another attempt has another copy: one that is on its way out is neither fresh nor to be taken back.
+    """
+    if not attempt.spec.steps or not attempt.spec.serving.analysis.baseline:
+        return ""
+    return "b" + hashlib.sha256(f"{stable} {attempt.metadata.name}".encode()).hexdigest()[:9]
+
+
+def compared(seen: Observation) -> str:
+    """The arm that the canary is compared with; empty where there is none."""
+    return baseline(seen) or (seen.stable.arm if seen.stable is not None else "")
+
+
+def walking(seen: Observation) -> frozenset[str]:
+    """The arms that an attempt needs while its steps are walked."""
+    names = {the_attempt(seen).spec.arm, baseline(seen), seen.stable.arm if seen.stable is not None else ""}
+    return frozenset(names - {""})
+
+
+def both_ready(seen: Observation) -> int:
+    """Replicas that are ready of the canary, and of its baseline where it has one."""
+    beside, count = baseline(seen), ready(canary(seen))
+    return min(count, ready(seen.arms.get(beside))) if beside else count
 
 
 def ready(arm: Arm | None) -> int:
@@ -92,6 +126,27 @@ def ensure_canary(seen: Observation, replicas: int) -> tuple[Intent, ...]:
             replicas=replicas if arm is None else max(replicas, arm.replicas),
             serving=attempt.spec.serving,
             rollout=name,
+            expected="" if arm is None else arm.resource_version,
+        ),
+    )
+
+
+def ensure_baseline(seen: Observation, replicas: int) -> tuple[Intent, ...]:
+    """Let a fresh copy of stable be there with at least as many replicas as the canary, where one is asked for."""
+    name, stable, attempt = baseline(seen), seen.stable, the_attempt(seen).metadata.name
+    if not name or stable is None:
+        return ()
+    arm = seen.arms.get(name)
+    if arm is not None and arm.replicas >= replicas and arm.rollout == attempt:
+        return ()
+    return (
+        EnsureArm(
+            name=name,
+            version=stable.version,
+            digest=stable.digest,
+            replicas=replicas if arm is None else max(replicas, arm.replicas),
+            serving=stable.serving,
+            rollout=attempt,
             expected="" if arm is None else arm.resource_version,
         ),
     )

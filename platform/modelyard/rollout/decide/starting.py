@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from modelyard.rollout.capacity import needed, share_at, split
+from modelyard.rollout.capacity import needed, share_at
 from modelyard.rollout.decide import rolling_back, sides
 from modelyard.rollout.decide.judge import begun, interrupted, unavailable
 from modelyard.rollout.decide.plan import READY_S, Plan, entered, noted, the_attempt, with_status
@@ -23,16 +23,16 @@ def plan(seen: Observation) -> Plan:
     everything = sides.everything(seen)
     straight = stable is None or not spec.steps
     replicas = everything if straight else max(1, needed(everything, share_at(spec.steps, 0)))
-    keep = {spec.arm} if stable is None else {spec.arm, stable.arm}
-    out = sides.leaving(seen, frozenset(keep))
+    out = sides.leaving(seen, sides.walking(seen))
     memory = replace(seen.memory, still=out.still)
     acts = (
         *sides.ensure_stable(seen, everything),
         *sides.ensure_canary(seen, replicas),
+        *sides.ensure_baseline(seen, replicas),
         *out.retire,
         *sides.route(seen, _weights(seen, out.zeros)),
     )
-    if sides.ready(sides.canary(seen)) < replicas or spec.paused or (is_lost(seen) and not spec.promote):
+    if sides.both_ready(seen) < replicas or spec.paused or (is_lost(seen) and not spec.promote):
         return Plan(attempt, memory, acts=acts, again=seen.now + READY_S)
     attempt = with_status(attempt, noted(attempt.status, "CanaryReady", f"arm {spec.arm} answered", at=seen.now))
     if straight:
@@ -46,9 +46,8 @@ def plan(seen: Observation) -> Plan:
 
 
 def _weights(seen: Observation, zeros: Mapping[str, int]) -> dict[str, int]:
-    """Stable has all; the canary is named at 0 as soon as it is there."""
+    """Stable has all; the canary, and its baseline, are named at 0 as soon as they are there."""
     if seen.stable is None:
         return {}
-    arm = the_attempt(seen).spec.arm
-    both = split(seen.stable.arm, arm, 0) if arm in seen.arms else {seen.stable.arm: 100}
-    return {**zeros, **both}
+    others = sorted(sides.walking(seen) & seen.arms.keys() - {seen.stable.arm})
+    return {**zeros, seen.stable.arm: 100, **dict.fromkeys(others, 0)}

@@ -32,7 +32,18 @@ def share(seen: Observation) -> int:
     asked, wanted = seen.weights.asked.get(attempt.spec.arm, 0), share_at(steps, number)
     if attempt.spec.paused and isinstance(steps[number], SetWeight):
         wanted = min(wanted, max(asked, share_at(steps, number - 1) if number else 0))
-    return wanted if ready >= replicas(seen) else min(wanted, asked)
+    return wanted if sides.both_ready(seen) >= replicas(seen) else min(wanted, asked)
+
+
+def weights(seen: Observation, share: int) -> dict[str, int]:
+    """Weights that give the canary this share; a baseline that cannot answer leaves its own to stable."""
+    assert seen.stable is not None
+    stable, beside = seen.stable.arm, sides.baseline(seen)
+    wanted = split(stable, the_attempt(seen).spec.arm, share, beside)
+    if beside and not sides.ready(seen.arms.get(beside)):
+        wanted[stable] += wanted.pop(beside)
+        wanted |= {beside: 0} if beside in seen.arms else {}
+    return wanted
 
 
 def waiting_since(seen: Observation) -> float | None:
@@ -48,9 +59,8 @@ def is_done(seen: Observation, verdict: Verdict | None) -> bool:
     attempt = the_attempt(seen)
     step, spec, status = current(attempt), attempt.spec, attempt.status
     if isinstance(step, SetWeight):
-        assert seen.stable is not None
-        wanted = split(seen.stable.arm, spec.arm, step.set_weight)
-        return share(seen) == step.set_weight and sides.believed(seen, wanted)
+        wanted = weights(seen, step.set_weight)
+        return share(seen) == step.set_weight and sides.believed(seen, wanted) and _beside(seen)
     if spec.promote:
         return True
     if isinstance(step, AnalysisStep):
@@ -58,6 +68,12 @@ def is_done(seen: Observation, verdict: Verdict | None) -> bool:
     if step.pause.duration is None:
         return spec.resumed >= status.step
     return seen.now - status.step_since >= step.pause.duration.seconds
+
+
+def _beside(seen: Observation) -> bool:
+    """Whether the baseline, where there is one, can answer."""
+    beside = sides.baseline(seen)
+    return not beside or sides.ready(seen.arms.get(beside)) > 0
 
 
 def timed(attempt: ModelRollout, now: float) -> ModelRollout:
