@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from modelyard.errors import ModelyardError
-from modelyard_cli import caring, explaining, gates, laptop, pipeline, releasing, running, starting, training
+from modelyard_cli import caring, explaining, gates, laptop, pipeline, reigning, releasing, running, starting, training
 from modelyard_cli.wiring import in_cluster
 
 EXIT_CODES = (
@@ -87,6 +87,7 @@ COMMANDS: tuple[tuple[Callable[..., None], str], ...] = (
 )
 ROLLOUT: tuple[tuple[Callable[..., None], str], ...] = (
     (releasing.status, "modelyard rollout status --output json"),
+    (reigning.history, "modelyard rollout history digits --tracking-uri https://mlflow.example.com"),
     (explaining.explain, "modelyard rollout explain --to analysis.svg"),
     (releasing.promote_now, "modelyard rollout promote"),
     (releasing.pause, "modelyard rollout pause"),
