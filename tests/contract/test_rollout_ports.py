@@ -256,6 +256,19 @@ def test_weights_are_confirmed_as_they_were_asked_arms_at_zero_included(routing:
         assert dict(weights.asked) == weights.confirmed == asked
 
 
+def test_a_third_arm_has_its_share_and_leaves_the_others_theirs(routing: RouterWorld) -> None:
+    """Stable, canary, and the fresh copy of stable that a canary may be compared with."""
+    for name in ("a", "b", "copy"):
+        routing.know(name)
+    for asked in (
+        {"a": 100, "b": 0, "copy": 0}, {"a": 90, "b": 5, "copy": 5}, {"a": 0, "b": 50, "copy": 50},
+        {"a": 50, "b": 50, "copy": 0}, {"a": 0, "b": 100}, {"b": 100},
+    ):  # fmt: skip
+        routing.router.set_weights(KEY, asked, expected=routing.router.weights(KEY).resource_version)
+        routing.settle()
+        assert routing.router.weights(KEY).confirmed == asked
+
+
 def test_weights_that_changed_since_they_were_read_are_a_conflict(routing: RouterWorld) -> None:
     for name in ("a", "b"):
         routing.know(name)
