@@ -40,14 +40,15 @@ class Kept:
             fetch: the file, wherever it comes from; on the same disk it is linked, and else copied.
 
         Raises:
-            BadInput: the folder cannot be written to.
+            BadInput: the folder cannot be written to, or is another user's.
             StageFailed: no space left.
         """
         path = self.folder / digest.removeprefix("sha256:")
         with explained(path):
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with self._locked(path.name[:2]) as mine:
-            assert mine
+            if self.folder.stat().st_uid != os.getuid():  # who could change what was verified a moment ago
+                raise BadInput(f"{self.folder} belongs to another user", do="set TMPDIR to a folder of your own")
+        with self._locked(path.name[:2]):
             if path.is_file():
                 os.utime(path)  # the time of its last use
                 yield path
@@ -96,7 +97,10 @@ class Kept:
     @contextmanager
     def _locked(self, name: str, *, wait: bool = True) -> Iterator[bool]:
         """Hold one of the folder's 257 locks; false where another has it and `wait` is not set."""
-        with (self.folder / f"{name}.lock").open("a") as handle:
+        path = self.folder / f"{name}.lock"
+        with explained(path):
+            handle = path.open("a")
+        with handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             except BlockingIOError:

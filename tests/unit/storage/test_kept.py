@@ -136,6 +136,17 @@ def test_a_file_that_turned_out_to_be_another_is_forgotten(bucket: Bucket, tmp_p
     assert bucket.fetched == [0, 0]
 
 
+def test_a_folder_that_another_user_could_change_is_refused(
+    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = Kept(tmp_path / "kept", 3 * KB)
+    bucket.read(kept, [0])
+    mine = os.getuid()
+    monkeypatch.setattr(os, "getuid", lambda: mine + 1)
+    with pytest.raises(BadInput, match="belongs to another user"):
+        bucket.read(kept, [0])
+
+
 @pytest.mark.parametrize("said", ["much", "-1", "8 GB"])
 def test_an_amount_that_is_none_is_refused(said: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, said)
