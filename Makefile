@@ -56,6 +56,7 @@ nightly: setup cluster ## What is too long for every day: 10,000 examples of eac
 	@MODELYARD_EVERY_EVENT=1 $(PYTEST) -q --timeout 3600 tests/integration/runs -k killed_at_every_event
 	@HYPOTHESIS_PROFILE=nightly $(PYTEST) -n 2 -q --timeout 86400 tests/unit/rollout/test_state_machine.py \
 		tests/unit/modelyard_operator/test_state_machine.py tests/unit/modelyard_operator/test_crash_points.py \
+		tests/integration/operator/test_process.py \
 		tests/integration/training/test_sharding_nightly.py tests/integration/training/test_resume.py tests/integration/jobs/test_train_on_kubernetes.py \
 		tests/integration/pipelines/test_other_ways.py tests/e2e/test_language_model.py
 

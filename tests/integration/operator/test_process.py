@@ -1,9 +1,11 @@
 """The operator's process against a real Kubernetes API and MLflow: it follows an alias, and is replaced when killed."""
 
 import json
+import os
 import signal
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from tests.cluster.fixtures import Cluster
 from tests.fakes.world import digest_of
 
 from modelyard.errors import Conflict
-from modelyard.kube.port import DEPLOYMENT, LEASE, MODEL_DEPLOYMENT, MODEL_ROLLOUT, Object
+from modelyard.kube.port import DEPLOYMENT, HTTP_ROUTE, LEASE, MODEL_DEPLOYMENT, MODEL_ROLLOUT, Object
 from modelyard.processes import Child, free_port, spawn, wait_until
 from modelyard.registry.server import start_mlflow
 
@@ -76,15 +78,18 @@ class Scene:
         model = {"name": "digits", "alias": "champion"}
         self.apply("ModelDeployment", "digits", model=model, traffic={"parentRefs": [{"name": "public"}]}, **spec)
 
-    def operator(self) -> Child:
-        """Another replica."""
+    def operator(self, *dies_after: str) -> Child:
+        """Another replica; one that dies is not waited for."""
+        program = ["tests.integration.operator.dying", *dies_after] if dies_after else ["modelyard_operator"]
         argv = [
-            sys.executable, "-m", "modelyard_operator", "--serving-image", "serving:1", "--namespace", self.namespace,
+            sys.executable, "-m", *program, "--serving-image", "serving:1", "--namespace", self.namespace,
             "--lease-namespace", self.namespace, "--host", "127.0.0.1", "--port", "0",
             "--kubeconfig", str(self.cluster.kubeconfig),
         ]  # fmt: skip
         child = spawn(argv, log=self.folder / f"operator-{len(self.replicas)}.log")
         self.replicas.append(child)
+        if dies_after:
+            return child
         wait_until(lambda: self.port(child), deadline_s=60.0, what="the operator", child=child)
         return child
 
@@ -108,7 +113,7 @@ class Scene:
         return list(self.kube.list(MODEL_ROLLOUT, namespace=self.namespace).items)
 
     def phases(self) -> list[str]:
-        return [str(each["status"]["phase"]) for each in self.rollouts()]
+        return [str((each.get("status") or {}).get("phase", "Pending")) for each in self.rollouts()]
 
     def arms(self) -> list[Object]:
         return list(self.kube.list(DEPLOYMENT, namespace=self.namespace).items)
@@ -130,6 +135,38 @@ class Scene:
             except Conflict:
                 return False
         return True
+
+    def accept_routes(self) -> None:
+        """What a gateway would say."""
+        for route in self.kube.list(HTTP_ROUTE, namespace=self.namespace).items:
+            said = [
+                {"type": name, "status": "True", "reason": name, "message": "",
+                 "observedGeneration": route["metadata"]["generation"], "lastTransitionTime": "2026-01-02T03:04:05Z"}
+                for name in ("Accepted", "ResolvedRefs")
+            ]  # fmt: skip
+            parents = [
+                {"parentRef": each, "controllerName": "example.com/gateway", "conditions": said}
+                for each in route["spec"]["parentRefs"]
+            ]
+            if (route.get("status") or {}).get("parents") != parents:
+                with suppress(Conflict):
+                    self.kube.replace({**route, "status": {"parents": parents}}, manager="gw", subresource="status")
+
+    def free_the_lease(self) -> None:
+        """As if the killed one's time had run out: that it is waited for is another test."""
+        lease = self.kube.get(LEASE, self.namespace, "modelyard-operator")
+        if lease is not None:
+            self.kube.replace({**lease, "spec": {**lease["spec"], "holderIdentity": ""}}, manager="tests")
+
+    def holds(self) -> None:
+        """What always holds (design, section 4), as far as the API shows it."""
+        running = [each for each in self.phases() if each not in ("Successful", "Failed")]
+        assert len(running) <= 1, "two attempts are under way"
+        arms = {each["metadata"]["name"]: each for each in self.arms()}
+        for route in self.kube.list(HTTP_ROUTE, namespace=self.namespace).items:
+            backends = [each for rule in route["spec"].get("rules", ())[:1] for each in rule.get("backendRefs", ())]
+            live = [each["name"] for each in backends if each.get("weight", 1) >= 1]
+            assert set(live) <= set(arms), f"traffic to {live}, of which only {sorted(arms)} are there"
 
 
 @pytest.fixture
@@ -180,3 +217,46 @@ def test_it_follows_an_alias_is_replaced_when_killed_and_deletion_always_ends(sc
     second.signal(signal.SIGTERM)
     assert second.wait(60.0) == 0
     assert scene.holder() == "", "the Lease is given back, so that the next replica need not wait"
+
+
+POINTS = (
+    ("create", "Lease", ""),
+    ("create", "ModelRollout", ""),
+    ("apply", "ControllerRevision", ""),
+    ("apply", "Deployment", ""),
+    ("apply", "HTTPRoute", ""),
+    ("replace", "ModelRollout", "Successful"),
+)
+"""Right after the Lease, the attempt, its template, its arm, its weights, and its end."""
+
+
+@pytest.mark.skipif(os.environ.get("HYPOTHESIS_PROFILE") != "nightly", reason="six processes: in `make nightly`")
+def test_killed_at_each_of_six_points_the_next_process_goes_on_and_it_ends_where_one_process_would(
+    scene: Scene, mlflow: MLflow
+) -> None:
+    """SIGKILL right after the API server's answer; all of it in one rollout, each process beginning where one died."""
+    scene.wish()
+
+    def goes_on() -> bool:
+        scene.become_ready()
+        scene.accept_routes()
+        scene.holds()
+        return True
+
+    for point in POINTS:
+        child = scene.operator(*point)
+        wait_until(lambda child=child: goes_on() and not child.alive(), deadline_s=120.0, what=f"the end at {point}")  # type: ignore[misc]
+        assert child.exit_code == -signal.SIGKILL, child.log.read_text()[-3000:]
+        scene.free_the_lease()
+    last = scene.operator()
+    wait_until(lambda: goes_on() and scene.conditions().get("Ready", {}).get("status") == "True", deadline_s=120.0,
+               what="that the version is stable", child=last)  # fmt: skip
+    assert scene.phases() == ["Successful"]
+    (attempt,) = scene.rollouts()
+    assert attempt["spec"]["version"] == "1"
+    (arm,) = scene.arms()
+    wish = scene.kube.get(MODEL_DEPLOYMENT, scene.namespace, "digits")
+    assert wish is not None
+    assert wish["status"]["stable"]["version"] == "1"
+    (route,) = scene.kube.list(HTTP_ROUTE, namespace=scene.namespace).items
+    assert {each["name"] for each in route["spec"]["rules"][0]["backendRefs"]} == {arm["metadata"]["name"]}
