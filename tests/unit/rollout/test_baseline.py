@@ -13,6 +13,7 @@ from tests.unit.rollout import test_state_machine as machine
 from modelyard.rollout.observation import Arm, Counts
 from modelyard.rollout.simulate import Truth, simulate
 from modelyard.spec.deployment import Analysis, DeploymentSpec, ModelRef
+from modelyard.spec.rollout import Phase
 from modelyard.units import Duration
 from modelyard.verdict import Outcome, Reason
 
@@ -126,6 +127,27 @@ def test_a_new_version_in_mid_canary_gets_a_copy_of_its_own(it: FakeWorld) -> No
     assert not set(before) & set(copies(it))
     it.run()
     assert (it.stable, copies(it)) == ("3", [])
+
+
+def test_a_rollback_is_over_only_when_the_copy_is_gone_too(it: FakeWorld) -> None:
+    real, slow = it.arms.settle, set(copies(it))
+
+    def settle() -> None:
+        """The copy takes long to go."""
+        kept = {name: arm for name, arm in it.arms.there[KEY].items() if name in slow and not arm.replicas}
+        real()
+        it.arms.there[KEY] |= kept
+
+    it.arms.settle = settle  # type: ignore[method-assign]
+    it.errors[digest_of("2")] = 0.5
+    it.run(until=lambda: set(it.arms.there[KEY]) == {it.arm_of("1"), *slow})
+    for _ in range(20):
+        it.pass_time()
+        it.look()
+    assert it.attempt.status.phase is Phase.ROLLING_BACK
+    slow.clear()
+    it.run()
+    assert (it.attempt.status.phase, copies(it)) == (Phase.FAILED, [])
 
 
 def test_the_simulation_starts_one_too() -> None:

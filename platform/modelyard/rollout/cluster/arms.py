@@ -157,9 +157,11 @@ class KubeArms:
         for arm, found in list(arms.items()):
             side = self._side(owner_of(found, name), found)
             if is_retiring(found):
-                if self._removed(side, found):
+                if self._is_empty(side, found):
+                    # first the template: once its arm is gone, a leader that came after a kill would not look for it
+                    self._forget_revisions(namespace, name, keep=set(arms) - {arm})
+                    self._remove(side, found)
                     del arms[arm]
-                    self._forget_revisions(namespace, name, keep=set(arms))
                 continue
             try:
                 arms[arm] = self._surround(side, found, spec.autoscaling, anew=side.name in gone)
@@ -266,19 +268,21 @@ class KubeArms:
         self._drop_scalers(side)
         return self._scale(side, found, 0)
 
-    def _removed(self, side: Side, found: Object) -> bool:
-        """Whether a retiring arm has no pod any more and was removed."""
+    def _is_empty(self, side: Side, found: Object) -> bool:
+        """Whether a retiring arm has no pod any more."""
         if scaled(found):
             self._shrink(side, found)
             return False
-        status, namespace = found.get("status") or {}, side.owner["metadata"]["namespace"]
-        if status.get("replicas") or status.get("observedGeneration", 0) < found["metadata"].get("generation", 0):
-            return False
+        status = found.get("status") or {}
+        behind = status.get("observedGeneration", 0) < found["metadata"].get("generation", 0)
+        return not status.get("replicas") and not behind
+
+    def _remove(self, side: Side, found: Object) -> None:
+        namespace = side.owner["metadata"]["namespace"]
         self._delete(POD_MONITOR, namespace, side.name)
         for kind in OWNED:
             at = resource_version_of(found) if kind == DEPLOYMENT else None
             self._kube.delete(kind, namespace, side.name, resource_version=at)
-        return True
 
     def _forget_revisions(self, namespace: str, name: str, *, keep: set[str]) -> None:
         """Remove templates of arms that no attempt on record names: what `retain` keeps can be restored."""
