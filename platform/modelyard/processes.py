@@ -263,11 +263,14 @@ def shorten(log: Path, *, most: int = 10_000_000) -> bool:
 
 
 def die_with_parent() -> None:
-    """Ask the kernel to end this process when the thread that forked it ends; for workers that others start for us."""
+    """Ask the kernel to end this process when the thread that forked it ends; for workers that others start for us.
+
+    Process 1 is who takes in orphans, but in a container it may be who started us: then we are of its session.
+    """
     parent = os.getppid()
     if _LIBC is not None:
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-        if os.getppid() != parent or parent == 1:
+        if os.getppid() != parent or (parent == 1 and os.getsid(0) != os.getsid(1)):
             os.kill(os.getpid(), signal.SIGTERM)
 
 
