@@ -177,48 +177,6 @@ def scene(cluster: Cluster, namespace: str, tmp_path: Path, mlflow: MLflow) -> I
         each.stop()
 
 
-def test_it_follows_an_alias_is_replaced_when_killed_and_deletion_always_ends(scene: Scene, mlflow: MLflow) -> None:
-    """Deletion hangs when the operator went first (nolar/kopf #1088); a watch of kopf freezes at a peer (#734)."""
-    first = scene.operator()
-    wait_until(lambda: scene.leads(first), deadline_s=60.0, what="the first replica leads", child=first)
-    assert scene.get(first, "/healthz").text == "ok\n"
-    scene.wish()
-    wait_until(scene.rollouts, deadline_s=60.0, what="an attempt", child=first)
-    (attempt,) = scene.rollouts()
-    assert (attempt["spec"]["version"], attempt["spec"]["digest"]) == ("1", digest_of("1"))
-    wait_until(scene.arms, deadline_s=60.0, what="its arm", child=first)
-    (arm,) = scene.arms()
-    assert arm["metadata"]["ownerReferences"][0]["name"] == "digits"
-    wait_until(lambda: "Ready" in scene.conditions(), deadline_s=60.0, what="conditions", child=first)
-    assert scene.conditions()["Ready"]["reason"] == "NoStable"
-    traced = [each for each in scene.lines(first) if each.get("rollout") == "digits-00001"]
-    assert {(each["namespace"], each["name"], each["version"]) for each in traced} == {(scene.namespace, "digits", "1")}
-    assert len({each["trace"] for each in traced}) == 1
-
-    second = scene.operator()
-    assert not scene.leads(second)
-    before = scene.holder()
-    first.signal(signal.SIGKILL)
-    scene.wish(replicas=2)
-    wait_until(lambda: scene.holder() != before, deadline_s=60.0, what="another leader", child=second)
-    wait_until(lambda: scene.leads(second), deadline_s=20.0, what="the second replica leads", child=second)
-    wait_until(lambda: scene.arms()[0]["spec"]["replicas"] == 2, deadline_s=60.0,
-               what="that the second replica does what is wished since", child=second)  # fmt: skip
-    wait_until(lambda: scene.become_ready() and scene.phases() == ["Promoting"], deadline_s=60.0,
-               what="that it goes on where the first replica left the attempt", child=second)  # fmt: skip
-
-    mlflow.child.signal(signal.SIGKILL)
-    scene.kube.delete(MODEL_DEPLOYMENT, scene.namespace, "digits")
-    wait_until(lambda: not scene.kube.get(MODEL_DEPLOYMENT, scene.namespace, "digits"), deadline_s=30.0,
-               what="the deletion, without MLflow and without a gateway")  # fmt: skip
-    if scene.cluster.collects:
-        wait_until(lambda: not scene.arms() and not scene.rollouts(), deadline_s=60.0, what="that nothing is left")
-    assert second.alive()
-    second.signal(signal.SIGTERM)
-    assert second.wait(60.0) == 0
-    assert scene.holder() == "", "the Lease is given back, so that the next replica need not wait"
-
-
 POINTS = (
     ("create", "Lease", ""),
     ("create", "ModelRollout", ""),
@@ -260,3 +218,48 @@ def test_killed_at_each_of_six_points_the_next_process_goes_on_and_it_ends_where
     assert wish["status"]["stable"]["version"] == "1"
     (route,) = scene.kube.list(HTTP_ROUTE, namespace=scene.namespace).items
     assert {each["name"] for each in route["spec"]["rules"][0]["backendRefs"]} == {arm["metadata"]["name"]}
+
+
+def test_it_follows_an_alias_is_replaced_when_killed_and_deletion_always_ends(scene: Scene, mlflow: MLflow) -> None:
+    """Deletion hangs when the operator went first (nolar/kopf #1088); a watch of kopf freezes at a peer (#734).
+
+    The last of this file: it takes MLflow away.
+    """
+    first = scene.operator()
+    wait_until(lambda: scene.leads(first), deadline_s=60.0, what="the first replica leads", child=first)
+    assert scene.get(first, "/healthz").text == "ok\n"
+    scene.wish()
+    wait_until(scene.rollouts, deadline_s=60.0, what="an attempt", child=first)
+    (attempt,) = scene.rollouts()
+    assert (attempt["spec"]["version"], attempt["spec"]["digest"]) == ("1", digest_of("1"))
+    wait_until(scene.arms, deadline_s=60.0, what="its arm", child=first)
+    (arm,) = scene.arms()
+    assert arm["metadata"]["ownerReferences"][0]["name"] == "digits"
+    wait_until(lambda: "Ready" in scene.conditions(), deadline_s=60.0, what="conditions", child=first)
+    assert scene.conditions()["Ready"]["reason"] == "NoStable"
+    traced = [each for each in scene.lines(first) if each.get("rollout") == "digits-00001"]
+    assert {(each["namespace"], each["name"], each["version"]) for each in traced} == {(scene.namespace, "digits", "1")}
+    assert len({each["trace"] for each in traced}) == 1
+
+    second = scene.operator()
+    assert not scene.leads(second)
+    before = scene.holder()
+    first.signal(signal.SIGKILL)
+    scene.wish(replicas=2)
+    wait_until(lambda: scene.holder() != before, deadline_s=60.0, what="another leader", child=second)
+    wait_until(lambda: scene.leads(second), deadline_s=20.0, what="the second replica leads", child=second)
+    wait_until(lambda: scene.arms()[0]["spec"]["replicas"] == 2, deadline_s=60.0,
+               what="that the second replica does what is wished since", child=second)  # fmt: skip
+    wait_until(lambda: scene.become_ready() and scene.phases() == ["Promoting"], deadline_s=60.0,
+               what="that it goes on where the first replica left the attempt", child=second)  # fmt: skip
+
+    mlflow.child.signal(signal.SIGKILL)
+    scene.kube.delete(MODEL_DEPLOYMENT, scene.namespace, "digits")
+    wait_until(lambda: not scene.kube.get(MODEL_DEPLOYMENT, scene.namespace, "digits"), deadline_s=30.0,
+               what="the deletion, without MLflow and without a gateway")  # fmt: skip
+    if scene.cluster.collects:
+        wait_until(lambda: not scene.arms() and not scene.rollouts(), deadline_s=60.0, what="that nothing is left")
+    assert second.alive()
+    second.signal(signal.SIGTERM)
+    assert second.wait(60.0) == 0
+    assert scene.holder() == "", "the Lease is given back, so that the next replica need not wait"
