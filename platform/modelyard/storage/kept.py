@@ -9,6 +9,7 @@ import fcntl
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
@@ -50,7 +51,7 @@ class Kept:
                 raise BadInput(f"{self.folder} belongs to another user", do="set TMPDIR to a folder of your own")
         with self._locked(path.name[:2]):
             if path.is_file():
-                os.utime(path)  # the time of its last use
+                _used(path)
                 yield path
                 return
             with fetch() as fetched:
@@ -85,7 +86,7 @@ class Kept:
                     os.link(fetched, beside)
                 except OSError:
                     shutil.copyfile(fetched, beside)
-                os.utime(beside)
+                _used(beside)
                 beside.replace(path)
 
     def _files(self) -> Iterator[tuple[Path, os.stat_result]]:
@@ -107,6 +108,12 @@ class Kept:
                 yield False
                 return
             yield True
+
+
+def _used(path: Path) -> None:
+    """Write down that it is used now: by our clock, since the kernel's own is milliseconds coarse."""
+    now = time.time_ns()
+    os.utime(path, ns=(now, now))
 
 
 def kept_here() -> Kept | None:

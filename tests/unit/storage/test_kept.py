@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import random
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -64,6 +65,17 @@ def test_what_was_fetched_is_not_fetched_again_and_the_least_recently_used_goes_
     bucket.read(kept, [0, 1, 2, 0, 3, 0, 1])
     assert bucket.fetched == [0, 1, 2, 3, 1]  # 3 took the place of 1, not of 0, which was used again
     assert held(kept) == 3 * KB
+
+
+def test_over_any_order_it_fetches_what_a_list_of_the_last_uses_says(bucket: Bucket, tmp_path: Path) -> None:
+    kept, chance = Kept(tmp_path / "kept", 4 * KB), random.Random(7)
+    numbers = [chance.randrange(10) for _ in range(80)]
+    wanted, last = [], list[int]()
+    for number in numbers:
+        wanted += [] if number in last[-4:] else [number]
+        last = [*(one for one in last if one != number), number]
+    bucket.read(kept, numbers)
+    assert bucket.fetched == wanted
 
 
 def test_it_never_holds_more_than_its_limit_and_what_is_larger_is_not_kept(bucket: Bucket, tmp_path: Path) -> None:
