@@ -45,9 +45,9 @@ e2e-smoke: setup ## From helm install to live traffic, canary and rollback on a 
 		echo "SKIPPED: make e2e-smoke cannot run here: $$why" >&2; \
 	else MODELYARD_E2E=1 $(PYTEST) -x -q -s tests/e2e/test_cluster_smoke.py tests/e2e/test_cluster_end.py; fi
 
-e2e: setup ## The same, with evictions, killed leaders, and a registry, an API server and a Prometheus that go away, under the same traffic
+e2e: setup ## The same, with evictions, killed leaders, a training, and a registry, an API server and a Prometheus that go away, under the same traffic
 	@MODELYARD_E2E=1 $(PYTEST) -x -q -s tests/e2e/test_cluster_smoke.py tests/e2e/test_cluster_leader.py tests/e2e/test_cluster_metrics.py \
-		tests/e2e/test_cluster_faults.py tests/e2e/test_cluster_end.py
+		tests/e2e/test_cluster_training.py tests/e2e/test_cluster_faults.py tests/e2e/test_cluster_end.py
 
 e2e-down: ## End the node that MODELYARD_E2E_KEEP=1 left up, and all that is left of it
 	@$(BIN)/python -m tests.cluster.machine down

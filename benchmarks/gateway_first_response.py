@@ -1,11 +1,12 @@
 """Alias observed → first answer of that version through Envoy Gateway, beside a plain Deployment of the same pod.
 
     sudo MODELYARD_E2E_KEEP=1 make e2e-smoke
-    sudo .venv/bin/python benchmarks/gateway_first_response.py [--rounds 3]
+    sudo .venv/bin/python benchmarks/gateway_first_response.py [--rounds 3] [--argo]
 
 On the node that the run on a cluster left up. Each round moves the alias to the other one of two versions, under even
 traffic, and waits for its verdict; then it makes a Deployment of one replica from the same pod template and waits until
 that is Ready. Goal: a ratio of the medians of at most 1.2. The time until the alias is observed stands apart.
+`--argo`: then the same change of pods by Argo Rollouts 1.9 on that node (`gateway_argo.py`).
 """
 
 import argparse
@@ -65,9 +66,8 @@ def rolled_out(site: Site, versions: Versions, version: str, traffic: Traffic) -
     return {"alias observed, s": observed - asked, "first answer, s": asked + first - sent - observed}
 
 
-def plain(site: Site, arm: dict[str, Any]) -> float:
-    """Seconds from the creation of a Deployment of one replica with an arm's pods until it is Ready."""
-    template = arm["spec"]["template"]
+def plain(site: Site, template: dict[str, Any]) -> float:
+    """Seconds from the creation of a Deployment of one replica of a pod template until it is Ready."""
     labels = {"app": "plain"}
     pods = {"metadata": {"labels": labels}, "spec": template["spec"]}
     spec = {"replicas": 1, "selector": {"matchLabels": labels}, "template": pods}
@@ -84,25 +84,31 @@ def main() -> None:
     """The program."""
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--rounds", type=int, default=3)
-    rounds = made.parse_args().rounds
+    made.add_argument("--argo", action="store_true", help="also by Argo Rollouts")
+    given = made.parse_args()
     site, versions = on_the_node()
     site.apply(Path("digits.yaml"))
     stable = site.wait(lambda: settled(site), "a version that is live", deadline_s=600)
     site.wait(lambda: len([each for each in site.servers() if is_ready(each)]) == 2, "two servers that are ready")
     traffic = Traffic(stage.gateway_address(site), rps=RPS).start()  # not before: what nobody serves yet fails
     other = next(each for each in versions.known()[:2] if each != stable)
-    rows = []
-    for number in range(rounds):
+    rows, templates = [], []
+    for number in range(given.rounds):
         site.wait(lambda: len(site.servers()) == 2, "the end of the servers before")
         row = rolled_out(site, versions, (other, stable)[number % 2], traffic)
         arm = site.items("deployment", "-n", TEAM, "-l", "modelyard.dev/deployment=digits")
-        row["plain Deployment, s"] = plain(site, next(each for each in arm if each["spec"]["replicas"]))
+        templates.append(next(each for each in arm if each["spec"]["replicas"])["spec"]["template"])
+        row["plain Deployment, s"] = plain(site, templates[-1])
         rows.append({name: round(value, 2) for name, value in row.items()})
         say(f"  round {number + 1}: {rows[-1]}")
     traffic.stop()
     middle = {name: statistics.median(row[name] for row in rows) for name in rows[0]}
     result = {**middle, "ratio": round(middle["first answer, s"] / middle["plain Deployment, s"], 3), "rounds": rows,
               "failed requests": len(traffic.failures()), "load": round(os.getloadavg()[0], 1)}  # fmt: skip
+    if given.argo:
+        from gateway_argo import measured
+
+        result["Argo Rollouts: template changed to first answer, s"] = measured(site, templates[:2], given.rounds)
     print(json.dumps(result, indent=2))
 
 

@@ -51,9 +51,9 @@ class Versions:
         assert run.version is not None, f"{run}: {run.verdict}"
         return run.version
 
-    def known(self) -> tuple[str, ...]:
+    def known(self, model: str = MODEL) -> tuple[str, ...]:
         """Numbers of all that are registered."""
-        return tuple(each.version for each in self._registry().versions(MODEL))
+        return tuple(each.version for each in self._registry().versions(model))
 
     def champion(self) -> str | None:
         """What the alias names."""
