@@ -109,7 +109,10 @@ def _say_answer(name: str, code: int, version: str, text: str) -> None:
         typer.echo(text.rstrip("\n"))
         typer.echo(f"version {version or '?'}", err=True)
     elif code == 404:
-        raise BadInput(f"{name} is not served here", do="bring a version in: modelyard run; or see modelyard status")
+        raise BadInput(
+            f"{name} is not served here",
+            do=f"bring a version in: modelyard run, or modelyard promote {name} VERSION where one waits",
+        )
     elif 400 <= code < 500:
         raise BadInput(f"{name} refused the request ({code}): {text[:500].strip()}", do="correct the request")
     else:

@@ -13,6 +13,7 @@ from modelyard_cli.view import with_units
 
 if TYPE_CHECKING:
     from modelyard.project import Run
+    from modelyard.rollout.laptop.yard import Yard
 
 Named = Annotated[str | None, typer.Argument(help="A run, by its time.", show_default="the newest")]
 
@@ -53,8 +54,8 @@ def run(
     told = _told(done)
     if output_ is Output.TABLE:
         told["metrics"] = with_units(done.metrics)
-    if done.exit_code == 0 and until is None and tracking_uri is None and (yard := wiring.running(loaded.home)):
-        told["predict at"] = f"{yard.router}/v1/models/{loaded.spec.metadata.name}:predict"
+    if done.exit_code == 0 and until is None and tracking_uri is None:
+        told |= _way_on(done, wiring.running(loaded.home))
     output.show(told, output_)
     raise typer.Exit(done.exit_code)
 
@@ -120,6 +121,15 @@ def differences(settings: list[dict[str, Any]]) -> list[dict[str, Any]]:
     names = dict.fromkeys(name for one in settings for name in one)
     differ = [name for name in names if any(one.get(name) != settings[0].get(name) for one in settings)]
     return [{name: one.get(name) for name in differ} for one in settings]
+
+
+def _way_on(done: "Run", yard: "Yard | None") -> dict[str, Any]:
+    """Where a new version answers; or what brings it there, where people promote."""
+    project = done.record.project
+    name = project.metadata.name
+    if project.promote == "manual":
+        return {"next": f"modelyard promote {name} {done.version}"} if done.version else {}
+    return {"predict at": f"{yard.router}/v1/models/{name}:predict"} if yard else {}
 
 
 def _told(done: "Run") -> dict[str, Any]:

@@ -4,6 +4,7 @@ import json
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -36,7 +37,9 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         given["observer"].on_event("prepare", "done", "1797 examples", 1.0)
         if "raises" in called:
             raise called["raises"]
-        record = kept(self.folder, "20260101-000000", state=called["state"], metrics={"accuracy": 0.97})
+        record = kept(self.folder, "20260101-000000", state=called["state"], metrics={"accuracy": 0.97}, version="2")
+        if "promote" in called:
+            record = replace(record, project=replace(record.project, promote=called["promote"]))
         verdict = Verdict(outcome=Outcome.FAILED, reason=Reason.WORSE, message="0.80 < 0.85")
         return Run(self, record.with_stage(StageEntry(stage=Stage.GATE, verdict=verdict)))
 
@@ -56,6 +59,22 @@ def test_a_run_ends_with_the_code_of_what_it_came_to(
     assert ended.exit_code == code
     assert "accuracy 0.97" in ended.stdout
     assert "Failed (Worse): 0.80 < 0.85" in ended.stdout
+
+
+WAYS = {
+    "automatic": {"predict at": "http://127.0.0.1:1/v1/models/digits:predict"},
+    "manual": {"next": "modelyard promote digits 2"},
+}
+
+
+@pytest.mark.parametrize("promote", WAYS)
+def test_a_run_ends_with_where_its_version_answers_or_with_what_brings_it_there(
+    promote: str, folder: Path, command: Command, runs: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("modelyard_cli.wiring.running", lambda home: SimpleNamespace(router="http://127.0.0.1:1"))
+    runs["promote"] = promote
+    told = json.loads(command("run", "-p", folder, "-o", "json").stdout)
+    assert {name: told[name] for name in ("predict at", "next") if name in told} == WAYS[promote]
 
 
 @pytest.mark.parametrize(
