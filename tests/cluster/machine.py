@@ -62,6 +62,10 @@ def home() -> Path:
     return build.cache().parent / "node"
 
 
+CANNOT = 3
+"""How `check` ends where there can be no node; a fault of its own ends otherwise, and is not taken for that."""
+
+
 def check(tools: Sequence[str] = TOOLS) -> None:
     """Look whether a node can be had here.
 
@@ -317,7 +321,7 @@ def main(arguments: list[str]) -> int:
                 return 2
     except (NotPossible, build.NotBuilt, Unavailable) as reason:
         sys.stderr.write(f"{reason}\n")
-        return 1
+        return CANNOT if arguments == ["check"] else 1
     return 0
 
 

@@ -45,6 +45,7 @@ def test_a_node_without_root_is_refused_with_what_to_do(monkeypatch: pytest.Monk
 
     with pytest.raises(machine.NotPossible, match=r"needs root.*sudo"):
         machine.check()
+    assert machine.main(["check"]) == machine.CANNOT
 
 
 def test_a_run_without_what_builds_images_is_refused_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
