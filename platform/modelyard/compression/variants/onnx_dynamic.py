@@ -1,6 +1,5 @@
 """ONNX Runtime in int8 with ranges measured in each request: no calibration, good for transformers, slow for images."""
 
-import logging
 from pathlib import Path
 
 from modelyard.compression.variants import onnx_fp32
@@ -11,13 +10,13 @@ def build(source: Source, path: Path) -> None:
     """Write the module with int8 weights in its matrix products; convolutions stay as they are."""
     from onnxruntime import quantization  # noqa: PLC0415  starts threads on import
 
-    logging.getLogger().setLevel(logging.ERROR)
     fp32 = path.with_suffix(".fp32.onnx")
     onnx_fp32.build(source, fp32)
-    quantization.quantize_dynamic(
-        str(fp32), str(path), per_channel=True, op_types_to_quantize=["MatMul", "Gemm"],
-        weight_type=quantization.QuantType.QInt8,
-    )  # fmt: skip
+    with onnx_fp32.unadvised():
+        quantization.quantize_dynamic(
+            str(fp32), str(path), per_channel=True, op_types_to_quantize=["MatMul", "Gemm"],
+            weight_type=quantization.QuantType.QInt8,
+        )  # fmt: skip
     fp32.unlink()
 
 

@@ -5,8 +5,10 @@ onnxscript. It may take a value of the example for a constant, so what it wrote 
 batches; where it differs, the slow exporter has its turn.
 """
 
+import contextlib
+import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,18 @@ from modelyard.compression.variants.torchscript import same
 
 Write = Callable[[Source, Path], None]
 """What writes a module as a program."""
+
+
+@contextlib.contextmanager
+def unadvised() -> Iterator[None]:
+    """ONNX Runtime's quantization advises, on the root logger, steps that were taken: not in here."""
+    root = logging.getLogger()
+    before = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        root.setLevel(before)
 
 
 def build(source: Source, path: Path) -> None:

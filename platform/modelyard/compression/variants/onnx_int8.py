@@ -3,7 +3,6 @@
 Static, as QDQ nodes: dynamic quantization, which measures ranges in each request, made a ResNet three times slower.
 """
 
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -37,20 +36,21 @@ def build(source: Source, path: Path) -> None:
             batch: Mapping[str, Tensor] | None = next(self.left, None)
             return None if batch is None else {name: batch[name].numpy() for name in source.inputs}
 
-    logging.getLogger().setLevel(logging.ERROR)  # it advises steps that were taken
     fp32, folded = path.with_suffix(".fp32.onnx"), path.with_suffix(".folded.onnx")
     onnx_fp32.build(source, fp32)
-    quant_pre_process(str(fp32), str(folded), skip_symbolic_shape=True)  # folds batch norms into convolutions
+    with onnx_fp32.unadvised():
+        quant_pre_process(str(fp32), str(folded), skip_symbolic_shape=True)  # folds batch norms into convolutions
     graph = onnx.load(str(folded)).graph
     kept = [_node(graph, name) for name in most_sensitive(source, int(source.settings[KEEP]))]
     # between convolutions everything is int8, so that nothing is converted back and forth; a transformer's softmax,
     # norms and activations lose accuracy by it and gain no time
     images = any(node.op_type == "Conv" for node in graph.node)
-    quantization.quantize_static(
-        str(folded), str(path), Reader(), quant_format=quantization.QuantFormat.QDQ, per_channel=True,
-        activation_type=quantization.QuantType.QUInt8, weight_type=quantization.QuantType.QInt8,
-        nodes_to_exclude=kept, op_types_to_quantize=None if images else ["MatMul", "Gemm"],
-    )  # fmt: skip
+    with onnx_fp32.unadvised():
+        quantization.quantize_static(
+            str(folded), str(path), Reader(), quant_format=quantization.QuantFormat.QDQ, per_channel=True,
+            activation_type=quantization.QuantType.QUInt8, weight_type=quantization.QuantType.QInt8,
+            nodes_to_exclude=kept, op_types_to_quantize=None if images else ["MatMul", "Gemm"],
+        )  # fmt: skip
     fp32.unlink()
     folded.unlink()
 
